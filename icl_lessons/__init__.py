@@ -1,0 +1,1 @@
+"""How do transformers learn in context? Every claim, runnable."""
