@@ -23,7 +23,7 @@ def context():
     gen = torch.Generator().manual_seed(0)
     xs, ys, x_query = (
         torch.randn(*shape, generator=gen, dtype=torch.float64)
-        for shape in [(BATCH, N_CONTEXT, D), (BATCH, N_CONTEXT, M), (BATCH, D)]
+        for shape in [(BATCH, N_CONTEXT, D), (BATCH, N_CONTEXT, M), (BATCH, 1, D)]
     )
     return xs, ys, x_query
 
@@ -38,7 +38,7 @@ def gradient_step(xs, ys, x_query, coefficient, steps=1, start=None):
             for x_i, y_i in zip(x, y, strict=True):
                 gradient = gradient + torch.outer(w @ x_i - y_i, x_i)
             w = w - coefficient * gradient
-        out.append(w @ q)
+        out.append(q @ w.T)
     return torch.stack(out)
 
 
@@ -111,10 +111,10 @@ def test_a_stack_changes_sign_through_its_labels(steps, context):
     xs, ys, x_query = context
     ours = cv.convention("vonoswald2023transformers")
     flipped = cv.negate_label_slot(step_layer(0.03), D)
-    tokens = cv.joint_tokens(xs, -ys, x_query, ours)
+    tokens = cv.paper_tokens(xs, -ys, x_query, ours)
     for _ in range(steps):
         tokens = cv.layer_output(tokens, flipped, ours)
-    assert_close(tokens[:, -1, D:], gradient_step(xs, ys, x_query, 0.03, steps))
+    assert_close(tokens[:, -1:, D:], gradient_step(xs, ys, x_query, 0.03, steps))
 
 
 def test_negating_the_projection_does_not_change_the_sign_of_a_stack(context):

@@ -28,6 +28,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icl_lessons.models.tokens import joint_tokens
+
 __all__ = [
     "PAPERS",
     "Convention",
@@ -37,9 +39,9 @@ __all__ = [
     "convert_layer",
     "convert_loss",
     "convert_step_size",
-    "joint_tokens",
     "layer_output",
     "negate_label_slot",
+    "paper_tokens",
     "predict",
 ]
 
@@ -116,8 +118,8 @@ class LayerWeights:
     themselves are not determined by what the layer computes.
     """
 
-    key_query: Float[Tensor, "width width"]
-    projection_value: Float[Tensor, "width width"]
+    key_query: Tensor  # [width, width]; checked below, in words
+    projection_value: Tensor
 
     def __post_init__(self) -> None:
         for name in ("key_query", "projection_value"):
@@ -291,29 +293,28 @@ def _joint_linear(c: Convention) -> None:
         )
 
 
-def joint_tokens(
+def paper_tokens(
     xs: Float[Tensor, "batch n_context d"],
     ys: Float[Tensor, "batch n_context m"],
-    x_query: Float[Tensor, "batch d"],
+    x_query: Float[Tensor, "batch 1 d"],
     c: Convention,
     initial_weights: Float[Tensor, "m d"] | None = None,
-) -> Float[Tensor, "batch n_tokens width"]:
-    """Context pairs and the query as rows ``(x, y)``, in the order in which they are given.
+) -> Float[Tensor, "batch n_context+1 d+m"]:
+    """Context pairs and one query as rows ``(x, y)``, in the order in which they are given.
 
     The query's label slot holds ``prediction_sign * W_0 x_query``: the prediction read from it
     before any layer is that of the initial weights ``W_0`` (zero where none are given).
     """
     _joint_linear(c)
-    start = torch.zeros_like(ys[:, 0]) if initial_weights is None else x_query @ initial_weights.mT
-    query = torch.cat([x_query, c.prediction_sign * start], dim=-1)
-    return torch.cat([torch.cat([xs, ys], dim=-1), query[:, None]], dim=1)
+    slot = None if initial_weights is None else c.prediction_sign * x_query @ initial_weights.mT
+    return joint_tokens(xs, ys, x_query, slot)
 
 
 def layer_output(
-    tokens: Float[Tensor, "batch n_tokens width"],
+    tokens: Float[Tensor, "batch sequence width"],
     weights: LayerWeights,
     c: Convention,
-) -> Float[Tensor, "batch n_tokens width"]:
+) -> Float[Tensor, "batch sequence width"]:
     """One linear self-attention layer as the paper ``c`` writes it; the last token is the query."""
     _joint_linear(c)
     if tokens.shape[-1] != weights.width:
@@ -329,16 +330,16 @@ def layer_output(
 def predict(
     xs: Float[Tensor, "batch n_context d"],
     ys: Float[Tensor, "batch n_context m"],
-    x_query: Float[Tensor, "batch d"],
+    x_query: Float[Tensor, "batch 1 d"],
     layers: Iterable[LayerWeights],
     c: Convention,
     initial_weights: Float[Tensor, "m d"] | None = None,
-) -> Float[Tensor, "batch m"]:
+) -> Float[Tensor, "batch 1 m"]:
     """What a stack of layers, written in convention ``c``, predicts for the query."""
-    tokens = joint_tokens(xs, ys, x_query, c, initial_weights)
+    tokens = paper_tokens(xs, ys, x_query, c, initial_weights)
     for weights in layers:
         tokens = layer_output(tokens, weights, c)
-    return c.prediction_sign * tokens[:, -1, xs.shape[-1] :]
+    return c.prediction_sign * tokens[:, -1:, xs.shape[-1] :]
 
 
 def convert_layer(
