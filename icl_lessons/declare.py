@@ -1,0 +1,169 @@
+"""How a room declares what it asserts and what it runs.
+
+A *claim* is a sentence of the literature with a check. An *experiment* is a function from a
+configuration to a result, with configurations at two scales and a figure made from the result.
+Declaring only registers; :mod:`icl_lessons.ledger` collects and runs.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from icl_lessons.runtime import Scale, check_choice
+
+Kind = Literal["identity", "experiment", "dispute"]
+Comparison = Literal["at most", "at least", "within"]
+KINDS = ("identity", "experiment", "dispute")
+IDENTITY_BOUND = 1e-10
+
+
+class Verdict:
+    """The four verdicts. They are computed from figures and bounds, never written."""
+
+    HOLDS = "holds"
+    IN_PART = "holds in part"
+    FAILS = "does not hold"
+    OPEN = "not settled here"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a check measured, and the bound it is held to.
+
+    Attributes:
+        measured: the figure that decides.
+        bound: what it is compared with.
+        comparison: ``"at most"``, ``"at least"``, or ``"within"`` (``|measured| <= bound``).
+        unit: of the figure, conventions included (``"1/2 E squared error"``).
+        partial_bound: a weaker bound; a figure between the two ``holds in part``.
+        reported: the paper's own figure in the same unit, if it gives one.
+        samples: how many independent measurements passed out of how many, for claims checked over
+            seeds; when only some pass, the claim ``holds in part``.
+        note: one sentence that a reader of the figure needs.
+    """
+
+    measured: float
+    bound: float
+    unit: str
+    comparison: Comparison = "at most"
+    partial_bound: float | None = None
+    reported: float | None = None
+    samples: tuple[int, int] | None = None
+    note: str = ""
+
+    def __post_init__(self):
+        check_choice("comparison", self.comparison, ("at most", "at least", "within"))
+        if self.samples is not None and not 0 <= self.samples[0] <= self.samples[1] != 0:
+            raise ValueError(f"samples: got {self.samples}; use (passed, total), total above 0")
+
+    def _meets(self, bound: float) -> bool:
+        value = abs(self.measured) if self.comparison == "within" else self.measured
+        return value >= bound if self.comparison == "at least" else value <= bound
+
+    @property
+    def verdict(self) -> str:
+        """``holds``, ``holds in part``, ``does not hold``, or ``not settled here`` (no figure)."""
+        if not math.isfinite(self.measured):
+            return Verdict.OPEN
+        if self.samples is not None:
+            passed, total = self.samples
+            if 0 < passed < total:
+                return Verdict.IN_PART
+        if self._meets(self.bound):
+            return Verdict.HOLDS
+        if self.partial_bound is not None and self._meets(self.partial_bound):
+            return Verdict.IN_PART
+        return Verdict.FAILS
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the literature, where it stands, and the function that checks it."""
+
+    id: str
+    paper: str
+    where: str
+    kind: Kind
+    says: str
+    chapter: str
+    check: Callable[[Scale], Evidence]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A declared experiment: what to run, at which scales, and how to draw what came out."""
+
+    name: str
+    paper: str
+    chapter: str
+    configs: Mapping[Scale, Any]
+    figure: Callable[[Any], Any]
+    run: Callable[[Any], Any]
+
+    @property
+    def says(self) -> str:
+        """The first line of the experiment's docstring."""
+        return (self.run.__doc__ or "").strip().split("\n")[0]
+
+
+CLAIMS: dict[str, Claim] = {}
+EXPERIMENTS: dict[str, Experiment] = {}
+
+
+def claim(id: str, *, paper: str, where: str, kind: Kind, says: str, chapter: str):
+    """Declare the decorated function, ``Scale -> Evidence``, as the check of a claim.
+
+    Args:
+        id: unique, made of the paper's key and the claim's name.
+        paper: key in the bibliography.
+        where: theorem, equation, section or figure in the paper.
+        kind: ``identity`` (algebra; the bound may not exceed 1e-10), ``experiment`` (a trained
+            model) or ``dispute`` (papers disagree, both are checked).
+        says: the claim in one sentence.
+        chapter: the page that teaches it, without suffix.
+
+    Raises:
+        ValueError: a kind that does not exist, or an id declared twice.
+    """
+    check_choice("kind", kind, KINDS)
+    if id in CLAIMS:
+        raise ValueError(f"id: the claim {id!r} is declared already, in {CLAIMS[id].check}")
+
+    def register(check: Callable[[Scale], Evidence]) -> Callable[[Scale], Evidence]:
+        CLAIMS[id] = Claim(id, paper, where, kind, says, chapter, check)
+        return check
+
+    return register
+
+
+def experiment(
+    name: str,
+    *,
+    paper: str,
+    chapter: str,
+    configs: Mapping[Scale, Any],
+    figure: Callable[[Any], Any],
+):
+    """Declare the decorated function, ``config -> result``, as an experiment.
+
+    Args:
+        name: what ``icl-lessons run`` calls it.
+        paper: key in the bibliography.
+        chapter: the page that teaches it, without suffix.
+        configs: a frozen configuration for each :class:`~icl_lessons.runtime.Scale`.
+        figure: takes the result and nothing else, returns a matplotlib figure.
+
+    Raises:
+        ValueError: a scale without configuration, or a name declared twice.
+    """
+    if missing := [str(scale) for scale in Scale if scale not in configs]:
+        raise ValueError(f"configs: no configuration for scale {', '.join(missing)}")
+    if name in EXPERIMENTS:
+        raise ValueError(f"name: the experiment {name!r} is declared already")
+
+    def register(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        EXPERIMENTS[name] = Experiment(name, paper, chapter, dict(configs), figure, run)
+        return run
+
+    return register

@@ -1,0 +1,1 @@
+"""The textbook algorithms that the context could be given to instead."""

@@ -1,0 +1,1 @@
+"""What reads the context: attention layers, token layouts, the transformer."""
