@@ -45,7 +45,9 @@ def draw_matrix(
                 )
             )
             text = f"{value:.{decimals}f}".replace("-", "\N{MINUS SIGN}")
-            ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=9)
+            ax.text(
+                j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=9, color=COLORS["exact"]
+            )
         else:
             ax.text(
                 j + 0.5, i + 0.5, "·", ha="center", va="center", fontsize=9, color=COLORS["other"]

@@ -1,0 +1,89 @@
+"""The command line: parsing and printing, nothing else."""
+
+from typing import Annotated
+
+import typer
+
+from icl_lessons.runtime import Scale
+
+app = typer.Typer(
+    help="How do transformers learn in context? Run the course's experiments, check its claims.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run(
+    name: Annotated[
+        str, typer.Argument(help="An experiment; `icl-lessons experiments` lists them")
+    ],
+    scale: Annotated[Scale, typer.Option(help="lesson: seconds on a CPU; paper: as published")] = (
+        Scale.LESSON
+    ),
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:0, or auto")] = "auto",
+    out: Annotated[
+        str, typer.Option(help="Folder for the record (JSON) and the figure")
+    ] = "results",
+) -> None:
+    """Run one experiment and write its result, configuration, versions and figure."""
+    from icl_lessons.ledger import run_experiment
+
+    record = run_experiment(name, scale, device=device, out=out)
+    typer.echo(
+        f"{name} at scale {scale} took {record.seconds:.1f} s on {record.provenance['device']}"
+    )
+    summary = getattr(record.result, "summary", None)
+    if summary is not None:
+        typer.echo(summary())
+    typer.echo(f"Written: {out}/{name}.{scale}.json and {out}/{name}.{scale}.svg")
+
+
+@app.command()
+def experiments() -> None:
+    """List the experiments that can be run."""
+    from icl_lessons.ledger import collect_experiments
+
+    for declared in collect_experiments().values():
+        typer.echo(f"{declared.name}: {declared.says}")
+        typer.echo(f"    paper {declared.paper}, chapter {declared.chapter}")
+
+
+@app.command()
+def claims(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+    paper: Annotated[
+        str | None, typer.Option(help="Only claims of this paper (a citation key)")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="identity, experiment or dispute")] = None,
+    scale: Annotated[Scale, typer.Option(help="lesson or paper")] = Scale.LESSON,
+) -> None:
+    """Check the claims of the literature and print what came out."""
+    from icl_lessons.ledger import claims_json, number, run_claims
+
+    records = run_claims(scale, paper=paper, kind=kind)
+    if as_json:
+        typer.echo(claims_json(records))
+        return
+    for record in records:
+        reported = "" if record.reported is None else f", paper reports {number(record.reported)}"
+        typer.echo(f"{record.verdict:<16} {record.id} ({record.kind}, {record.seconds:.1f} s)")
+        typer.echo(f"    {record.says}")
+        typer.echo(
+            f"    measured {number(record.measured)}, {record.comparison} {number(record.bound)}"
+            f"{reported} [{record.unit}]"
+        )
+
+
+def main() -> None:
+    """Entry point: a mistake in the arguments is answered in one sentence, without a traceback."""
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        typer.secho(f"icl-lessons: {error}", fg="red", err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,291 @@
+"""Collects what the rooms declare, runs it, and makes its tables."""
+
+import dataclasses
+import html
+import importlib
+import json
+import math
+import os
+import pkgutil
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import icl_lessons
+from icl_lessons.declare import CLAIMS, EXPERIMENTS, KINDS, Claim, Experiment
+from icl_lessons.runtime import Scale, check_choice, provenance
+from icl_lessons.runtime import device as choose_device
+
+STORED_RESULTS = Path(__file__).parent / "results"
+
+
+def _import_declarations() -> None:
+    """Import the modules ``claims`` and ``experiments`` of every room there is."""
+    for room in pkgutil.iter_modules(icl_lessons.__path__):
+        if room.ispkg:
+            package = importlib.import_module(f"icl_lessons.{room.name}")
+            for module in pkgutil.iter_modules(package.__path__):
+                if module.name in ("claims", "experiments"):
+                    importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def collect_claims() -> dict[str, Claim]:
+    """Every declared claim by id, in the order of their chapters' rooms."""
+    _import_declarations()
+    return dict(CLAIMS)
+
+
+def collect_experiments() -> dict[str, Experiment]:
+    """Every declared experiment by name."""
+    _import_declarations()
+    return dict(EXPERIMENTS)
+
+
+@dataclass(frozen=True)
+class ClaimRecord:
+    """One line of the ledger: the claim, what was measured, and the verdict.
+
+    ``bound`` is compared with ``measured`` as ``comparison`` says; ``reported`` is the paper's own
+    figure or ``None``; ``seconds`` is how long the check took here.
+    """
+
+    id: str
+    paper: str
+    where: str
+    kind: str
+    says: str
+    chapter: str
+    scale: str
+    measured: float
+    bound: float
+    reported: float | None
+    unit: str
+    verdict: str
+    seconds: float
+    comparison: str
+    note: str
+
+
+def run_claim(claim: Claim, scale: Scale | str = Scale.LESSON) -> ClaimRecord:
+    """Check one claim now."""
+    start = time.perf_counter()
+    evidence = claim.check(Scale(scale))
+    seconds = time.perf_counter() - start
+    if claim.kind == "identity" and evidence.bound > 1e-10:
+        raise ValueError(f"bound: the identity {claim.id!r} is held to {evidence.bound}, not 1e-10")
+    return ClaimRecord(
+        claim.id,
+        claim.paper,
+        claim.where,
+        claim.kind,
+        claim.says,
+        claim.chapter,
+        str(Scale(scale)),
+        evidence.measured,
+        evidence.bound,
+        evidence.reported,
+        evidence.unit,
+        evidence.verdict,
+        round(seconds, 3),
+        evidence.comparison,
+        evidence.note,
+    )
+
+
+def run_claims(
+    scale: Scale | str = Scale.LESSON, *, paper: str | None = None, kind: str | None = None
+) -> list[ClaimRecord]:
+    """Check the claims, all or those of one paper or kind.
+
+    Raises:
+        ValueError: a scale or kind that does not exist, or a paper without claims.
+    """
+    check_choice("scale", str(scale), tuple(map(str, Scale)))
+    claims = collect_claims()
+    if kind is not None:
+        check_choice("kind", kind, KINDS)
+        claims = {key: value for key, value in claims.items() if value.kind == kind}
+    if paper is not None:
+        papers = tuple(sorted({claim.paper for claim in collect_claims().values()}))
+        check_choice("paper", paper, papers)
+        claims = {key: value for key, value in claims.items() if value.paper == paper}
+    return [run_claim(claim, scale) for claim in claims.values()]
+
+
+def claims_json(records: Iterable[ClaimRecord]) -> str:
+    """The records as JSON; a figure that is not a number becomes ``null``."""
+    return json.dumps([_plain(asdict(record)) for record in records], indent=2, ensure_ascii=False)
+
+
+def number(value: float | None, kind: str = "") -> str:
+    """A figure as the tables print it: three significant digits, an identity's by its power.
+
+    The rounding error of an identity depends on the machine, so only its order is printed.
+    """
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "not measured"
+    if kind == "identity":
+        return "0" if value == 0 else f"< 1e{math.ceil(math.log10(abs(value)))}"
+    if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
+        return f"{value:.1e}"
+    return f"{value:.3g}"
+
+
+def claims_table_html(records: Iterable[ClaimRecord], *, up_to: str = "..") -> str:
+    """The ledger as an HTML table for the book.
+
+    Args:
+        up_to: relative path from the page to the book's root, for the links to chapters.
+    """
+    rows = []
+    for record in records:
+        sign = {"at most": "≤", "at least": "≥", "within": "± "}[record.comparison]
+        cells = (
+            f'<a href="{up_to}/{record.chapter}.html"><code>{html.escape(record.id)}</code></a>'
+            f"<br>{html.escape(record.says)}"
+            + (f"<br><small>{html.escape(record.note)}</small>" if record.note else ""),
+            html.escape(f"{record.paper}, {record.where}"),
+            html.escape(record.kind),
+            f"{number(record.measured, record.kind)}<br><small>{html.escape(record.unit)}</small>",
+            f"{sign} {number(record.bound)}",
+            number(record.reported),
+            f'<span class="verdict verdict-{record.verdict.replace(" ", "-")}">'
+            f"{html.escape(record.verdict)}</span>",
+        )
+        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    head = ("Claim", "Source", "Kind", "Measured here", "Held to", "Paper reports", "Verdict")
+    return (
+        '<table class="ledger"><thead><tr>'
+        + "".join(f'<th scope="col">{title}</th>' for title in head)
+        + "</tr></thead><tbody>"
+        + "".join(rows)
+        + "</tbody></table>"
+    )
+
+
+# --- experiments --------------------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, arrays and tensors as what JSON knows; NaN as null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else None
+    return value
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file so that a reader finds the old one or the new one, never half of it."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as partial:
+        partial.write(text)
+    try:
+        os.chmod(partial.name, 0o644)
+        os.replace(partial.name, path)
+    except BaseException:
+        os.unlink(partial.name)
+        raise
+
+
+@dataclass(frozen=True)
+class Record:
+    """A finished experiment: its result, and all that is needed to make it again."""
+
+    experiment: str
+    scale: str
+    config: Any
+    result: Any
+    provenance: dict[str, str]
+    seconds: float
+
+    def json(self) -> str:
+        """The record as JSON, numbers to seven digits."""
+        return json.dumps(_plain(self), ensure_ascii=False)
+
+
+def run_experiment(
+    name: str,
+    scale: Scale | str = Scale.LESSON,
+    *,
+    device: str | None = None,
+    out: str | os.PathLike | None = None,
+    seeds: tuple[int, ...] | None = None,
+) -> Record:
+    """Run a declared experiment and, if asked, write its record and figure.
+
+    Args:
+        name: as declared.
+        scale: ``"lesson"`` or ``"paper"``.
+        device: as :func:`icl_lessons.runtime.device`.
+        out: a folder, made if absent, for ``NAME.SCALE.json`` and ``NAME.SCALE.svg``; it is
+            tried before the run, so that hours of work are not lost to a mistyped path.
+        seeds: in place of the configuration's.
+
+    Raises:
+        ValueError: a name, scale or device that does not exist, or a folder that cannot be used.
+    """
+    experiments = collect_experiments()
+    check_choice("name", name, tuple(experiments))
+    check_choice("scale", str(scale), tuple(map(str, Scale)))
+    on = choose_device(device)
+    if out is not None:
+        out = Path(out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=out):
+                pass
+        except OSError as error:
+            raise ValueError(f"out: cannot write to {str(out)!r} ({error.strerror})") from None
+    declared = experiments[name]
+    config = dataclasses.replace(declared.configs[Scale(scale)], device=str(on))
+    if seeds is not None:
+        config = dataclasses.replace(config, seeds=tuple(seeds))
+    start = time.perf_counter()
+    result = declared.run(config)
+    record = Record(
+        name,
+        str(Scale(scale)),
+        config,
+        result,
+        provenance(on),
+        round(time.perf_counter() - start, 2),
+    )
+    if out is not None:
+        from icl_lessons.figures import save
+
+        write_whole(out / f"{name}.{scale}.json", record.json() + "\n")
+        save(declared.figure(result), out / f"{name}.{scale}.svg")
+    return record
+
+
+def stored_result(name: str, scale: Scale | str = Scale.PAPER) -> dict[str, Any]:
+    """A record that was run once and is kept with the package, as plain data.
+
+    Raises:
+        FileNotFoundError: no such record; the message says how to make it.
+    """
+    path = STORED_RESULTS / f"{name}.{scale}.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no stored result for {name!r} at scale {str(scale)!r}; "
+            f"make it with: icl-lessons run {name} --scale {scale} --out DIR"
+        )
+    return json.loads(path.read_text(encoding="utf-8"))
