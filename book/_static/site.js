@@ -1,0 +1,78 @@
+/* Small things that the theme leaves to us. Nothing here is needed to read the book. */
+(function () {
+  "use strict";
+
+  // The theme replaces <i> icons by SVG; nested, so that the <i> itself stays.
+  window.FontAwesomeConfig = { autoReplaceSvg: "nest" };
+
+  const PARTS = {
+    bayesian: "bayesian-inference",
+    gradient_descent: "gradient-descent",
+    mesa_optimization: "mesa-optimization",
+    implicit_dynamics: "implicit-dynamics",
+    language_models: "language-models",
+    development: "development",
+  };
+
+  /** In the sidebar, a chapter carries the color of its hypothesis. */
+  function markParts() {
+    for (const link of document.querySelectorAll(".bd-links a.reference.internal")) {
+      const folder = new URL(link.href, location.href).pathname.split("/").slice(-2)[0];
+      if (PARTS[folder]) link.classList.add("part-" + PARTS[folder]);
+    }
+  }
+
+  const SCROLLERS = ".bd-article div.math, .bd-article pre, .bd-article div.cell_output, "
+    + ".bd-article .text_html, .bd-article .pst-scrollable-table-container";
+
+  /** What is wider than the page scrolls in its own box, and then the keyboard must reach that box. */
+  function fit() {
+    for (const formula of document.querySelectorAll(".bd-article mjx-container:not([display])")) {
+      formula.classList.remove("too-wide");
+      const room = formula.parentElement.closest("p, li, td, th, dd, dt, figcaption, h1, h2, h3, div");
+      const wide = room && !room.closest("table") && formula.scrollWidth > room.clientWidth;
+      formula.classList.toggle("too-wide", Boolean(wide));
+      reachable(formula, wide);
+    }
+    for (const box of document.querySelectorAll(SCROLLERS)) {
+      reachable(box, box.scrollWidth > box.clientWidth + 1);
+    }
+  }
+
+  function reachable(box, scrolls) {
+    if (scrolls && !box.hasAttribute("tabindex")) {
+      box.tabIndex = 0;
+      box.dataset.scrolls = "";
+      if (!box.hasAttribute("role")) {
+        box.setAttribute("role", "group");
+        box.setAttribute("aria-label", "wider than the page, scrolls sideways");
+        box.dataset.scrolls = "named";
+      }
+    } else if (!scrolls && box.dataset.scrolls !== undefined) {
+      box.removeAttribute("tabindex");
+      if (box.dataset.scrolls === "named") {
+        box.removeAttribute("role");
+        box.removeAttribute("aria-label");
+      }
+      delete box.dataset.scrolls;
+    }
+  }
+
+  function watch() {
+    markParts();
+    fit();
+    let waiting = 0;
+    addEventListener("resize", () => {
+      cancelAnimationFrame(waiting);
+      waiting = requestAnimationFrame(fit);
+    });
+    window.MathJax?.startup?.promise?.then(fit);
+    window.iclWidgets?.ready.then(fit);
+    document.fonts?.ready.then(fit);
+    addEventListener("load", () => { window.MathJax?.startup?.promise?.then(fit); fit(); });
+    document.addEventListener("toggle", fit, true);
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", watch);
+  else watch();
+})();
