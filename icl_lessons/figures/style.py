@@ -120,6 +120,7 @@ def _svg(fig: Figure, salt: str) -> str:
         text = text.replace(light, f"var(--icl-{name.replace('_', '-')},{light})")
     # The page's own sans serif face, not a list of a plotting library's.
     text = re.sub(r"font: ([^;\"]*?)px [^;\"]*", r"font: \1px var(--icl-sans, sans-serif)", text)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: var(--icl-sans, sans-serif)", text)
     return text
 
 
