@@ -1,0 +1,105 @@
+"""Many models of one shape as one program: weights with a leading axis, one row for each seed.
+
+The models stay plain modules. ``torch.func`` stacks their weights and ``vmap`` runs the one
+``forward`` over the rows, so that a small model's fixed costs are paid once for all seeds. Adam
+acts on each number by itself, so a stacked model gets exactly the updates it would get alone;
+gradients are clipped for each row by itself.
+"""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+
+from icl_lessons.training.objectives import Loss, Objective, tensors_of, with_tensors
+
+# Attention without a batching rule runs once for each model, which is what is wanted.
+warnings.filterwarnings("ignore", message=".*performance drop.*scaled_dot_product.*")
+
+
+class Ensemble:
+    """The models of a run and their common loss.
+
+    Args:
+        models: one for each seed, of equal shape; their weights are copied.
+        loss: ``loss(model, batch)``, or ``loss(model)`` for one that needs no data.
+    """
+
+    def __init__(self, models: Sequence[nn.Module], loss: Loss):
+        shapes = [{name: tuple(p.shape) for name, p in m.state_dict().items()} for m in models]
+        if any(other != shapes[0] for other in shapes):
+            raise ValueError("model: the factory must give every seed a model of the same shape")
+        self.size = len(models)
+        self._plain = copy.deepcopy(models[0])  # for reading one seed's weights as a module
+        self._plain.eval()
+        self._objective = Objective(copy.deepcopy(models[0]), loss)
+        if self.size == 1:
+            # One model needs no stacking: its own parameters are trained.
+            self._parameters = dict(self._objective.named_parameters())
+            self._buffers = dict(self._objective.named_buffers())
+        else:
+            objectives = [self._objective, *(Objective(m, loss) for m in models[1:])]
+            self._parameters, self._buffers = stack_module_state(objectives)
+        if not self.trainable:
+            raise ValueError("model: it has no parameter to train")
+
+    @property
+    def trainable(self) -> list[Tensor]:
+        """The parameters that gradients reach; the first axis is the seed if there are several."""
+        return [p for p in self._parameters.values() if p.requires_grad]
+
+    def losses(self, batches: Sequence[Any]) -> Float[Tensor, " seeds"]:
+        """The loss of each model on its batch; ``batches`` is empty for a loss without data."""
+        if self.size == 1:
+            return self._objective(*batches).reshape(1)
+        weights = (self._parameters, self._buffers)
+        if not batches:
+            return vmap(lambda w: functional_call(self._objective, w, ()))(weights)
+        rows = [tensors_of(batch) for batch in batches]
+        data = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+        def one(w, tensors):
+            return functional_call(self._objective, w, (with_tensors(batches[0], tensors),))
+
+        return vmap(one)(weights, data)
+
+    def clip_gradients(self, limit: float) -> None:
+        """Shorten each model's gradient to norm ``limit`` where it is longer."""
+        gradients = [p.grad for p in self.trainable if p.grad is not None]
+        if self.size == 1:
+            torch.nn.utils.clip_grad_norm_(self.trainable, limit)
+            return
+        squares = sum(g.flatten(1).square().sum(1) for g in gradients)
+        factor = (limit / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+        for g in gradients:
+            g.mul_(factor.reshape(-1, *[1] * (g.ndim - 1)))
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of all weights, by the model's own names, ``[seeds, ...]``."""
+        named = {**self._parameters, **self._buffers}
+        return {
+            name.removeprefix("model."): (
+                value.detach().clone()[None] if self.size == 1 else value.detach().clone()
+            )
+            for name, value in named.items()
+        }
+
+    @torch.no_grad()
+    def load(self, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`state` gave."""
+        for name, value in {**self._parameters, **self._buffers}.items():
+            stored = state[name.removeprefix("model.")]
+            value.copy_(stored[0] if self.size == 1 else stored)
+
+    @torch.no_grad()
+    def plain(self, index: int) -> nn.Module:
+        """The module with the weights of one seed, in evaluation mode; the next call reuses it."""
+        own = {**dict(self._plain.named_parameters()), **dict(self._plain.named_buffers())}
+        for name, value in {**self._parameters, **self._buffers}.items():
+            own[name.removeprefix("model.")].copy_(value if self.size == 1 else value[index])
+        return self._plain
