@@ -68,8 +68,8 @@ def single_step_loss(
 
 
 def attention_population_loss(
-    key_query: Float[Tensor, "*models d+1 d+1"],
-    projection_value: Float[Tensor, "*models d+1 d+1"],
+    key_query: Float[Tensor, "*models {task.d}+1 {task.d}+1"],
+    projection_value: Float[Tensor, "*models {task.d}+1 {task.d}+1"],
     task: LinearRegression,
     n_context: int,
 ) -> Float[Tensor, "*models"]:
@@ -93,6 +93,11 @@ def attention_population_loss(
     check_integer("n_context", n_context, at_least=1)
     if task.task_scale != 1.0:
         raise ValueError(f"task: the closed form is for task_scale 1, got {task.task_scale}")
+    for name, matrix in {"key_query": key_query, "projection_value": projection_value}.items():
+        if matrix.ndim < 2 or matrix.shape[-2:] != (task.d + 1, task.d + 1):
+            raise ValueError(
+                f"{name}: got shape {tuple(matrix.shape)}; use [..., d+1, d+1] with d = {task.d}"
+            )
     n, d, s2 = n_context, task.d, task.input_variance
     kappa = task.input_fourth_moment - 3 * s2**2  # fourth cumulant: 0 for normal inputs
     a, b = key_query[..., :d, :d], key_query[..., d, :d]
@@ -107,24 +112,17 @@ def attention_population_loss(
         + n * (n - 1) * d**2 * s2**2
         + 2 * d * c2
     )
-    linear = b[..., :, None] * u_x[..., None, :] + u_y[..., None, None] * a.mT
-    gram = a @ a.mT
-    trace = gram.diagonal(dim1=-2, dim2=-1)
-    quadratic = (u_x[..., None, :] @ gram @ u_x[..., :, None])[..., 0, 0]
-    no_task = (
-        n
-        * (
-            s2**2 * (trace.sum(-1) * u_x.square().sum(-1) + 2 * quadratic)
-            + kappa * (trace * u_x.square()).sum(-1)
-        )
-        + n * (n - 1) * s2**2 * quadratic
+    # The square of the first and the cross terms, |b u_x^T + u_y A^T|^2 and so on, multiplied out,
+    # so that nothing larger than a vector is made: training spends all its time in these lines.
+    rows, u_squares = a.square().sum(-1), u_x.square()
+    a_norm, b_norm, u_norm = rows.sum(-1), b.square().sum(-1), u_squares.sum(-1)
+    a_u = (u_x[..., None, :] @ a)[..., 0, :]
+    cross = (a_u * b).sum(-1)
+    linear = (u_x * b).sum(-1) + u_y * a.diagonal(dim1=-2, dim2=-1).sum(-1)
+    quadratic = (
+        (c2 * b_norm + n * s2**2 * a_norm) * u_norm
+        + u_y * (2 * (c2 + c3) * cross + u_y * (c2 * a_norm + c4 * b_norm))
+        + n * (n + 1) * s2**2 * a_u.square().sum(-1)
+        + n * kappa * (rows * u_squares).sum(-1)
     )
-    cross = (u_x[..., None, :] @ a @ b[..., :, None])[..., 0, 0]
-    return (s2 / 2) * (
-        c2 * linear.square().sum((-2, -1))
-        - 2 * n * s2 * linear.diagonal(dim1=-2, dim2=-1).sum(-1)
-        + d
-        + no_task
-        + 2 * u_y * c3 * cross
-        + u_y.square() * c4 * b.square().sum(-1)
-    )
+    return (s2 / 2) * (d - 2 * n * s2 * linear + quadratic)

@@ -138,15 +138,16 @@ class LinearRegression:
             x = torch.randn(shape, **how)
         else:
             reach = self.half_range if self.covariance is None else math.sqrt(3)
-            x = (torch.rand(shape, **how) - 0.5) * (2 * reach)
+            x = torch.empty(shape, device=how["device"], dtype=how["dtype"])
+            x.uniform_(-reach, reach, generator=how["generator"])
         if self.covariance is not None:
             x = x @ self._covariance_root().to(x)
         return x if self.input_scale == 1.0 else x * self.input_scale
 
 
-def von_oswald_task(d: int = 10, **changes) -> LinearRegression:
+def von_oswald_task(d: int = 10, half_range: float = 0.5, **changes) -> LinearRegression:
     """The task of von Oswald et al. as their code draws it: ``x ~ U(-1/2, 1/2)``, no noise.
 
     ``changes`` are further fields of :class:`LinearRegression`.
     """
-    return LinearRegression(d=d, input_law="uniform", half_range=0.5, **changes)
+    return LinearRegression(d=d, input_law="uniform", half_range=half_range, **changes)
