@@ -54,6 +54,8 @@ class Evidence:
 
     def __post_init__(self):
         check_choice("comparison", self.comparison, ("at most", "at least", "within"))
+        if math.isnan(self.bound):
+            raise ValueError("bound: got NaN; use the number that the figure is held to")
         if self.samples is not None and not 0 <= self.samples[0] <= self.samples[1] != 0:
             raise ValueError(f"samples: got {self.samples}; use (passed, total), total above 0")
 
@@ -68,7 +70,9 @@ class Evidence:
             return Verdict.OPEN
         if self.samples is not None:
             passed, total = self.samples
-            if 0 < passed < total:
+            if passed == 0:
+                return Verdict.FAILS
+            if passed < total:
                 return Verdict.IN_PART
         if self._meets(self.bound):
             return Verdict.HOLDS

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import icl_lessons
-from icl_lessons.declare import CLAIMS, EXPERIMENTS, KINDS, Claim, Experiment
+from icl_lessons.declare import CLAIMS, EXPERIMENTS, IDENTITY_BOUND, KINDS, Claim, Experiment
 from icl_lessons.runtime import Scale, check_choice, provenance
 from icl_lessons.runtime import device as choose_device
 
@@ -77,8 +77,12 @@ def run_claim(claim: Claim, scale: Scale | str = Scale.LESSON) -> ClaimRecord:
     start = time.perf_counter()
     evidence = claim.check(Scale(scale))
     seconds = time.perf_counter() - start
-    if claim.kind == "identity" and evidence.bound > 1e-10:
-        raise ValueError(f"bound: the identity {claim.id!r} is held to {evidence.bound}, not 1e-10")
+    if claim.kind == "identity" and evidence.comparison == "at least":
+        raise ValueError(f"comparison: the error of the identity {claim.id!r} needs an upper bound")
+    if claim.kind == "identity" and not evidence.bound <= IDENTITY_BOUND:
+        raise ValueError(
+            f"bound: the identity {claim.id!r} is held to {evidence.bound}, not {IDENTITY_BOUND}"
+        )
     return ClaimRecord(
         claim.id,
         claim.paper,
@@ -136,7 +140,7 @@ def number(value: float | None, kind: str = "") -> str:
         return "0" if value == 0 else f"< 1e{math.ceil(math.log10(abs(value)))}"
     if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
         return f"{value:.1e}"
-    return f"{value:.3g}"
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def claims_table_html(records: Iterable[ClaimRecord], *, up_to: str = "..") -> str:
@@ -175,9 +179,16 @@ def claims_table_html(records: Iterable[ClaimRecord], *, up_to: str = "..") -> s
 
 
 def _plain(value: Any) -> Any:
-    """Dataclasses, arrays and tensors as what JSON knows; NaN as null."""
+    """Dataclasses, arrays and tensors as what JSON knows; NaN as null.
+
+    A dataclass field with ``metadata={"stored": False}`` is left out.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {
+            f.name: _plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if f.metadata.get("stored", True)
+        }
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray | np.generic):
@@ -193,11 +204,12 @@ def _plain(value: Any) -> Any:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that a reader finds the old one or the new one, never half of it."""
-    with tempfile.NamedTemporaryFile(
+    partial = tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as partial:
-        partial.write(text)
+    )
     try:
+        with partial:
+            partial.write(text)
         os.chmod(partial.name, 0o644)
         os.replace(partial.name, path)
     except BaseException:

@@ -46,6 +46,10 @@ def device(name: str | None = None) -> torch.device:
         ) from None
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device: {wanted!r} was asked for, but torch finds no GPU; use 'cpu'")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(
+            f"device: {wanted!r} was asked for, but torch finds {torch.cuda.device_count()} GPU(s)"
+        )
     return chosen
 
 

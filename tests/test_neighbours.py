@@ -86,12 +86,12 @@ def test_distances_survive_a_large_offset():
 
 
 @pytest.mark.parametrize("k", [0, -2, 2.0, True, None])
-def test_a_bad_k_is_refused(k):
+def test_a_bad_k_is_refused(k, as_readers_run_it):
     with pytest.raises(ValueError, match="k: got .* use an integer of 1 or more"):
         NearestNeighbours(k)
 
 
-def test_an_empty_context_and_mismatched_shapes_are_refused():
+def test_an_empty_context_and_mismatched_shapes_are_refused(as_readers_run_it):
     xs, ys, x_query = context(4, batch=2, n=5, d=3, m=1, n_query=2)
     with pytest.raises(ValueError):
         NearestNeighbours(3)(xs[:, :0], ys[:, :0], x_query)

@@ -22,7 +22,12 @@ def step_sizes(step_size: StepSizes, steps: int) -> tuple[float, ...]:
     """
     check_integer("steps", steps, at_least=0)
     shared = isinstance(step_size, int | float)
-    sizes = (step_size,) * steps if shared else tuple(float(size) for size in step_size)
+    try:
+        sizes = (step_size,) * steps if shared else tuple(float(size) for size in step_size)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"step_size: got {step_size!r}; use a number, or a sequence of one for each step"
+        ) from None
     for size in (step_size,) if shared else sizes:
         check_number("step_size", size)
     if len(sizes) != steps:
@@ -38,6 +43,10 @@ def start_weights(
     m = ys.shape[2]
     if initial_weights is None:
         return xs.new_zeros(batch, m, d)
+    if not isinstance(initial_weights, Tensor):
+        raise TypeError(
+            f"initial_weights: got {type(initial_weights).__name__}; use a tensor of shape [m, d]"
+        )
     allowed = ((m, d), (batch, m, d))
     if tuple(initial_weights.shape) not in allowed:
         raise ValueError(
@@ -74,7 +83,7 @@ def gradient_descent_path(
     step_size: StepSizes,
     steps: int,
     initial_weights: Tensor | None = None,
-) -> Float[Tensor, "steps+1 batch m d"]:
+) -> Float[Tensor, "{steps}+1 batch m d"]:
     """The weights after 0, 1, ..., ``steps`` steps of full-batch gradient descent.
 
     Args:
@@ -143,7 +152,14 @@ class GradientDescent:
 
 @dataclass(frozen=True)
 class StochasticGradientDescent:
-    """The learner that goes through the context in mini-batches, then predicts."""
+    """The learner that goes through the context in mini-batches, then predicts.
+
+    Attributes:
+        step_size: ``eta`` of every step.
+        passes: over the context.
+        batch_size: examples for each step.
+        seed: shuffles the examples before each pass; ``None`` takes them in the order given.
+    """
 
     step_size: float
     passes: int = 1
@@ -152,6 +168,8 @@ class StochasticGradientDescent:
 
     def __post_init__(self):
         check_number("step_size", self.step_size)
+        check_integer("passes", self.passes, at_least=0)
+        check_integer("batch_size", self.batch_size, at_least=1)
 
     def __call__(self, xs: Inputs, ys: Targets, x_query: Tensor) -> Tensor:
         check_context(xs, ys, x_query)

@@ -181,8 +181,10 @@ def save(fig: Figure, path: str | os.PathLike) -> None:
             dir=path.parent, suffix=path.suffix, delete=False
         ) as partial:
             try:
-                metadata = {"Date": None} if path.suffix == ".svg" else None
+                undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+                metadata = undated.get(path.suffix)
                 fig.savefig(partial.name, facecolor=COLORS["page"], dpi=160, metadata=metadata)
+                os.chmod(partial.name, 0o644)
                 os.replace(partial.name, path)
             except BaseException:
                 os.unlink(partial.name)

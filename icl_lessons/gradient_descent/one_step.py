@@ -70,6 +70,8 @@ def gradient_descent_matrices(
         raise ValueError(
             f"initial_weights: got shape {tuple(initial_weights.shape)}; use [m, d] = {(m, d)}"
         )
+    if initial_weights.dtype != dtype:
+        raise TypeError(f"initial_weights: {initial_weights.dtype}, but dtype is {dtype}")
 
     compare_inputs = torch.zeros(heads, d + m, d + m, dtype=dtype)
     for head, coordinates in enumerate(torch.arange(d).tensor_split(heads)):
@@ -113,6 +115,21 @@ class LinearSelfAttentionLearner(nn.Module):
         self.query_is_key = query_is_key
         self.register_buffer("initial_weights", initial_weights)
 
+    def _check(self, xs: Tensor, ys: Tensor) -> None:
+        """Raise unless a context has the sizes and the dtype that the layers are made for."""
+        for layer in self.layers:
+            m = layer.w_query.shape[-1] - self.d
+            if xs.shape[-1] != self.d:
+                raise ValueError(
+                    f"xs: inputs of {xs.shape[-1]} coordinates; the layers are for {self.d}"
+                )
+            if ys.shape[-1] != m:
+                raise ValueError(
+                    f"ys: targets of {ys.shape[-1]} coordinates; the layers are for {m}"
+                )
+            if xs.dtype != layer.w_query.dtype:
+                raise TypeError(f"xs: {xs.dtype}, but the layers hold {layer.w_query.dtype}")
+
     def tokens(
         self,
         xs: Float[Tensor, "batch n_context d"],
@@ -120,14 +137,15 @@ class LinearSelfAttentionLearner(nn.Module):
         x_query: Float[Tensor, "batch n_query d"],
     ) -> Float[Tensor, "batch sequence d+m"]:
         """The tokens before the first layer."""
+        check_context(xs, ys, x_query)
+        self._check(xs, ys)
         slot = None if self.initial_weights is None else -x_query @ self.initial_weights.mT
         return joint_tokens(xs, ys, x_query, slot)
 
     def token_path(
         self, xs: Tensor, ys: Tensor, x_query: Tensor
-    ) -> Float[Tensor, "layers+1 batch sequence d+m"]:
+    ) -> Float[Tensor, "{len(self.order)}+1 batch sequence width"]:
         """The tokens before the first layer and after each."""
-        check_context(xs, ys, x_query)
         tokens = self.tokens(xs, ys, x_query)
         mask = context_mask(
             xs.shape[1], x_query.shape[1], query_is_key=self.query_is_key, device=xs.device
@@ -153,6 +171,7 @@ class LinearSelfAttentionLearner(nn.Module):
         # The same numbers as token_path, computing nothing but the queries' rows: only these are
         # read after a single layer. Costs N d instead of N^2 d, and training spends it all here.
         check_context(xs, ys, x_query)
+        self._check(xs, ys)
         layer, context = self.layers[0], torch.cat([xs, ys], -1)
         slot = x_query.new_zeros(*x_query.shape[:2], ys.shape[2])
         if self.initial_weights is not None:

@@ -53,7 +53,9 @@ def sensitivity(learner: Learner, batch: Batch) -> Float[Tensor, "batch n_query 
         if not prediction.requires_grad:
             return prediction.new_zeros(*prediction.shape, x_query.shape[-1])
         rows = [
-            torch.autograd.grad(prediction[..., k].sum(), x_query, retain_graph=True)[0]
+            torch.autograd.grad(
+                prediction[..., k].sum(), x_query, retain_graph=True, materialize_grads=True
+            )[0]
             for k in range(prediction.shape[-1])
         ]
     return torch.stack(rows, -2)

@@ -124,8 +124,9 @@ def softmax_attention(
     scores = scores * (w_query.shape[1] ** -0.5 if scale is None else scale)
     if mask is None:
         return _attend(tokens, scores.softmax(-1), w_value, projection)
-    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-    weights = torch.where(mask.any(-1, keepdim=True), weights, 0.0)
+    # A row without any key must not become NaN on the way: its gradient would be NaN too.
+    sees = mask.any(-1, keepdim=True)
+    weights = scores.masked_fill(~mask & sees, -torch.inf).softmax(-1) * sees
     return _attend(tokens, weights, w_value, projection)
 
 
@@ -193,7 +194,8 @@ class SelfAttention(nn.Module):
         super().__init__()
         check_integer("width", width, at_least=1)
         check_integer("heads", heads, at_least=1)
-        check_integer("head_width", head_width := head_width or width, at_least=1)
+        head_width = width if head_width is None else head_width
+        check_integer("head_width", head_width, at_least=1)
         check_choice("kind", kind, ("linear", "softmax"))
         check_number("init_std", init_std)
         generator = torch.Generator().manual_seed(0) if generator is None else generator
@@ -216,8 +218,15 @@ class SelfAttention(nn.Module):
         projection: Projections,
         kind: Kind = "linear",
     ) -> "SelfAttention":
-        """A layer that holds the given matrices (copied)."""
+        """A layer that holds the given matrices (copied).
+
+        Raises:
+            TypeError, ValueError: a matrix that does not fit the others, by name.
+        """
+        check_tensor("w_query", w_query, "heads head_width width")
         heads, head_width, width = w_query.shape
+        one_token = w_query.new_zeros(1, 1, width)
+        check_attention(one_token, w_query, w_key, w_value, projection)
         layer = cls(width, heads, head_width, kind, init_std=0.0, dtype=w_query.dtype)
         for name, matrix in zip(
             ("w_query", "w_key", "w_value", "projection"),

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from icl_lessons.runtime import check_context
+from icl_lessons.runtime import check_context, check_integer
 
 
 def joint_tokens(
@@ -27,6 +27,11 @@ def joint_tokens(
     check_context(xs, ys, x_query)
     if query_slot is None:
         query_slot = xs.new_zeros(*x_query.shape[:2], ys.shape[2])
+    elif query_slot.shape != (*x_query.shape[:2], ys.shape[2]):
+        raise ValueError(
+            f"query_slot: got shape {tuple(query_slot.shape)}; use [batch, n_query, m] = "
+            f"{(*x_query.shape[:2], ys.shape[2])}"
+        )
     return torch.cat([torch.cat([xs, ys], -1), torch.cat([x_query, query_slot], -1)], 1)
 
 
@@ -45,12 +50,13 @@ def pair_tokens(
     return torch.cat([tokens, flag], -1)
 
 
-def prefix_mask(n: int, *, device=None) -> Bool[Tensor, "2n 2n"]:
+def prefix_mask(n: int, *, device=None) -> Bool[Tensor, "2*{n} 2*{n}"]:
     """Mask of a pair layout in which query ``i`` asks for ``y_i`` after ``i`` examples (from 0).
 
     The first ``n`` tokens are examples, the last ``n`` the queries at the same inputs. Example
     ``i`` sees examples up to itself; query ``i`` sees the examples before ``i``, and itself.
     """
+    check_integer("n", n, at_least=0)
     mask = torch.zeros(2 * n, 2 * n, dtype=torch.bool, device=device)
     mask[:n, :n] = torch.ones(n, n, dtype=torch.bool, device=device).tril()
     mask[n:, :n] = torch.ones(n, n, dtype=torch.bool, device=device).tril(-1)
@@ -60,7 +66,7 @@ def prefix_mask(n: int, *, device=None) -> Bool[Tensor, "2n 2n"]:
 
 def interleaved_tokens(
     xs: Float[Tensor, "batch n d"], ys: Float[Tensor, "batch n m"]
-) -> Float[Tensor, "batch 2n width"]:
+) -> Float[Tensor, "batch 2*n width"]:
     """``x_1, y_1, x_2, y_2, ...``, each padded with zeros to the wider of the two.
 
     Position ``2 i`` (from 0) holds ``x_i``: a causal model's output there has seen ``i`` examples.

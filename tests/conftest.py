@@ -1,0 +1,76 @@
+"""What all tests share: one thread each, and the tests that need more than pip can bring."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# Two pytest workers share a small machine; this must be set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MKL_NUM_THREADS", "1")
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import system_parts  # noqa: E402
+
+MARKERS = {"needs_chromium": "chromium", "needs_bubblewrap": "bubblewrap"}
+MISSING = "system part missing: "
+_here: dict[str, bool] = {}
+
+
+def is_here(part: str) -> bool:
+    """Whether a system part can be used on this machine (looked up once)."""
+    if part not in _here:
+        _here[part] = bool(system_parts.FINDERS[part]())
+    return _here[part]
+
+
+def pytest_runtest_setup(item):
+    """Skip a test whose system part is absent, or fail it where parts are required."""
+    for marker, part in MARKERS.items():
+        if item.get_closest_marker(marker) and not is_here(part):
+            reason = f"{MISSING}{part}, install it with {system_parts.command_for([part])}"
+            if os.environ.get("ICL_REQUIRE_SYSTEM_PARTS") == "1":
+                pytest.fail(reason, pytrace=False)
+            pytest.skip(reason)
+    if item.get_closest_marker("needs_gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("torch finds no GPU on this machine")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Count the tests that were skipped for a missing part and name the one command."""
+    reasons = [str(r.longrepr[2]) for r in terminalreporter.stats.get("skipped", [])
+               if isinstance(r.longrepr, tuple)]  # fmt: skip
+    absent = [r.split(MISSING)[1].split(",")[0] for r in reasons if MISSING in r]
+    if absent:
+        command = system_parts.command_for(sorted(set(absent)))
+        terminalreporter.write_line(
+            f"{len(absent)} tests skipped, system parts missing: {command}", yellow=True
+        )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread():
+    """Small models are fastest on one thread, and the workers do not fight for cores."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The path of Chromium; use it in tests marked `needs_chromium`."""
+    return system_parts.find_chromium()
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top folder of the project."""
+    return ROOT
