@@ -74,7 +74,9 @@ def version_of(command):
 def find_python(current=None, candidates=CANDIDATES, version_of=version_of):
     """The first usable Python among the one that runs this file and those on PATH."""
     if current is None:
-        current = (sys.executable, sys.version_info[:2])
+        # Inside an environment (perhaps the one to be made again) its base is meant.
+        base = getattr(sys, "_base_executable", None) or sys.executable
+        current = (base, sys.version_info[:2])
     command, version = current
     first_problem = python_problem(version)
     if first_problem is None:
@@ -329,7 +331,7 @@ NO_CPU_BUILD = (
 )
 
 
-def install_torch(installer, constraints, build, index, echo=print):
+def install_torch(installer, constraints, build, index):
     requirement = torch_pin(constraints)
     version = requirement.split("==")[1]
     system = platform.system()
@@ -487,37 +489,41 @@ def make(root, extras, echo=print, torch="auto", index=""):
         stamp = read_stamp(venv) or {}
         extras = sorted(set(extras) | set(stamp.get("extras", [])))
         build = torch_build(torch, gpu_present(), platform.system())
-        if before in ("absent", "unfinished", "broken"):
+        fresh = before in ("absent", "unfinished", "broken")
+        if fresh:
             base = find_python()
             check_disk(root, build)
         if before in REASONS:
             echo(REASONS[before])
         if before in ("unfinished", "broken"):
             remove(venv)
-        size = "1.8 GB" if build == "cpu" else "8 GB"
-        echo("Making the environment in %s: once, %s, about %s on disk." % (
-            VENV, "2 to 6 minutes with a quick network", size))  # fmt: skip
+        if fresh:
+            size = "1.8 GB" if build == "cpu" else "8 GB"
+            echo("Making the environment in %s, once: 2 to 6 minutes with a quick network, "
+                 "about %s on disk." % (VENV, size))  # fmt: skip
         open(os.path.join(root, STATE, "pip.log"), "w").close()
         mark_unfinished(venv)
         installer = Installer(root, python_of(venv), echo)
 
+        numbers = iter(range(1, 5))
+        total = 4 if fresh else 3
+
         def step(text, action, *arguments):
-            echo("  " + text)
+            echo("  %d/%d %s" % (next(numbers), total, text))
             began = time.time()
             action(*arguments)
             echo("      done, %s" % duration(time.time() - began))
 
-        if before in ("absent", "unfinished", "broken"):
-            step("1/4 an empty virtual environment", create, installer, base, venv)
+        if fresh:
+            step("an empty virtual environment", create, installer, base, venv)
         with open(os.path.join(root, "constraints.txt"), encoding="utf-8") as file:
             constraints = file.read()
-        step("2/4 PyTorch, %s build" % build.upper(), torch_step, installer, constraints, build,
-             index, echo)  # fmt: skip
+        step("PyTorch, %s build" % build.upper(), torch_step, installer, constraints, build, index)
         count = len([line for line in constraints.splitlines() if "==" in line])
         project = ".[%s]" % ",".join(extras)
-        step("3/4 the other packages, %d at most" % count, installer.pip,
+        step("the other packages, up to %d" % count, installer.pip,
              ["--no-build-isolation", "-e", project], "Installing the packages", True)  # fmt: skip
-        step("4/4 a look at what was installed", verify, installer, build, echo)
+        step("a look at what was installed", verify, installer, build, echo)
         finish(root, venv, extras)
         echo("The environment is ready (%s); later commands use it as it is."
              % duration(time.time() - start))  # fmt: skip
@@ -534,9 +540,9 @@ def create(installer, base, venv):
     installer.command([base, "-m", "venv", venv], "Making a virtual environment")
 
 
-def torch_step(installer, constraints, build, index, echo):
+def torch_step(installer, constraints, build, index):
     installer.pip(["--upgrade", "pip", "setuptools"], "Updating pip")
-    install_torch(installer, constraints, build, index, echo)
+    install_torch(installer, constraints, build, index)
 
 
 def verify(installer, build, echo):
@@ -554,8 +560,8 @@ def main(arguments=None):
     options = parser.parse_args(arguments)
     try:
         usable = find_python()
-        if usable != sys.executable and python_problem(sys.version_info[:2]):
-            # A newer Python is on PATH under another name: let it do the work.
+        if python_problem(sys.version_info[:2]):
+            # Another Python on PATH is of the right age: let it do the work.
             os.execv(usable, [usable, os.path.abspath(__file__)] + (arguments or sys.argv[1:]))
         make(
             ROOT,
