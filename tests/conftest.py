@@ -74,3 +74,17 @@ def chromium():
 def root() -> Path:
     """The top folder of the project."""
     return ROOT
+
+
+@pytest.fixture
+def as_readers_run_it():
+    """Switch off the run-time check of annotations, which only the test run has.
+
+    With it on, a wrong shape never reaches the package's own check; a reader meets that check.
+    """
+    import jaxtyping
+
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
