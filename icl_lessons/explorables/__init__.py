@@ -1,0 +1,7 @@
+"""What a reader can play with: components that run in the browser, with or without a kernel."""
+
+from icl_lessons.explorables.base import Explorable, InvalidTrait
+from icl_lessons.explorables.one_step import OneStepExplorer
+from icl_lessons.explorables.prediction import Prediction, PredictionReveal
+
+__all__ = ["Explorable", "InvalidTrait", "OneStepExplorer", "Prediction", "PredictionReveal"]

@@ -1,0 +1,129 @@
+"""What every component of the book has in common: traits that explain themselves, a fallback.
+
+A component is an anywidget: the same JavaScript runs in JupyterLab and, with no kernel, on the
+book's page. Where scripts are off, a reader gets the component's figure or text instead.
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import traitlets
+
+from icl_lessons.explorables.bundle import bundle
+
+_HERE = Path(__file__).parent
+
+
+def component_source(name: str) -> str:
+    """The module string of the component written in `NAME.mjs`."""
+    return bundle(_HERE / f"{name}.mjs")
+
+
+def component_style() -> str:
+    """The style sheet that the components share."""
+    return (_HERE / "explorables.css").read_text(encoding="utf-8")
+
+
+class InvalidTrait(traitlets.TraitError, ValueError):
+    """A component was given a value that it cannot show. A `ValueError` to whoever called."""
+
+
+def _finite(name: str, value: Any) -> float:
+    if isinstance(value, bool | str | bytes):
+        raise InvalidTrait(f"{name} must be a number, got {value!r}")
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidTrait(f"{name} must be a number, got {value!r}") from error
+    if not math.isfinite(number):
+        raise InvalidTrait(f"{name} must be finite, got {number}")
+    return number
+
+
+def _within(name: str, number: float, low: float, high: float) -> float:
+    if not low <= number <= high:
+        raise InvalidTrait(f"{name} must be between {low:g} and {high:g}, got {number:g}")
+    return number
+
+
+class Number(traitlets.TraitType):
+    """A finite number between `low` and `high`, kept to six decimals."""
+
+    default_value = 0.0
+
+    def __init__(self, default: float, low: float, high: float) -> None:
+        super().__init__(default)
+        self.low, self.high = low, high
+
+    def validate(self, obj: Any, value: Any) -> float:
+        return round(_within(self.name, _finite(self.name, value), self.low, self.high), 6)
+
+
+class WholeNumber(Number):
+    """An integer between `low` and `high`."""
+
+    def validate(self, obj: Any, value: Any) -> int:
+        number = _within(self.name, _finite(self.name, value), self.low, self.high)
+        if number != int(number):
+            raise InvalidTrait(f"{self.name} must be a whole number, got {number:g}")
+        return int(number)
+
+
+class Numbers(traitlets.TraitType):
+    """A list of at most `most` finite numbers between `low` and `high`, kept to six decimals.
+
+    Any sequence of numbers is taken, and any one-dimensional NumPy array or torch tensor.
+    """
+
+    default_value: list[float] = []
+
+    def __init__(self, default: list[float], low: float, high: float, most: int) -> None:
+        super().__init__(default)
+        self.low, self.high, self.most = low, high, most
+
+    def default(self, obj: Any = None) -> list[float]:
+        return list(self.default_value)
+
+    def validate(self, obj: Any, value: Any) -> list[float]:
+        if hasattr(value, "tolist"):
+            value = value.tolist()
+        if not isinstance(value, list | tuple):
+            raise InvalidTrait(f"{self.name} must be a list of numbers, got {value!r}")
+        if len(value) > self.most:
+            raise InvalidTrait(
+                f"{self.name} holds {len(value)} numbers; the plot shows at most {self.most}"
+            )
+        numbers = []
+        for i, entry in enumerate(value):
+            where = f"{self.name}[{i}]"
+            numbers.append(round(_within(where, _finite(where, entry), self.low, self.high), 6))
+        return numbers
+
+
+class Explorable(anywidget.AnyWidget):
+    """A component of the book, with a fallback for readers whose browser runs no scripts."""
+
+    _css = component_style()
+
+    def fallback_html(self) -> str:
+        """What stands in the component's place where scripts are off: HTML of the same content."""
+        raise NotImplementedError
+
+    def show(self) -> None:
+        """Display the component and, inside `<noscript>`, its fallback.
+
+        A component that is the last line of a cell does the same.
+        """
+        from IPython.display import HTML, display
+
+        data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
+        display(HTML(f"<noscript>{self.fallback_html()}</noscript>"))
+
+    def _ipython_display_(self, **_: Any) -> None:
+        self.show()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
