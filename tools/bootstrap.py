@@ -241,6 +241,7 @@ class Installer:
 
     def environment(self):
         values = dict(os.environ, PIP_DISABLE_PIP_VERSION_CHECK="1", PIP_NO_INPUT="1")
+        values.setdefault("PIP_RETRIES", "3")
         for name in ("PYTHONPATH", "PYTHONHOME", "PIP_REQUIRE_VIRTUALENV", "PIP_USER"):
             values.pop(name, None)
         if values.get("PIP_CERT"):
@@ -248,12 +249,12 @@ class Installer:
         return values
 
     def pip(self, arguments, doing, watch=False):
-        base = [self.python, "-m", "pip", "install", "--progress-bar", "off", "--retries", "3"]
+        base = [self.python, "-m", "pip", "install", "--progress-bar", "off"]
         return self.command(base + ["-c", "constraints.txt"] + arguments, doing, watch)
 
     def listed(self, package, index=None):
         """The versions of a package that pip could install here, [] if it cannot say."""
-        arguments = [self.python, "-m", "pip", "index", "versions", package, "--json"]
+        arguments = [self.python, "-m", "pip", "index", "versions", package]
         if index:
             arguments += ["--extra-index-url", index]
         answer = subprocess.run(
@@ -267,11 +268,9 @@ class Installer:
 
 
 def versions(text):
-    """The version list in what `pip index versions --json` printed."""
-    for line in text.splitlines():
-        if line.startswith("{"):
-            return json.loads(line).get("versions", [])
-    return []
+    """The version list in what `pip index versions` printed."""
+    match = re.search(r"^Available versions: (.+)$", text, re.MULTILINE)
+    return match.group(1).split(", ") if match else []
 
 
 # ---------------------------------------------------------------------------- PyTorch
