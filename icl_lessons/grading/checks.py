@@ -106,20 +106,21 @@ def tensor(value: Any, shape: tuple[int, ...], *, what: str, axes: str) -> Tenso
     Raises:
         CheckFailed: it is something else, and the sentence says what.
     """
+    subject = what[0].upper() + what[1:]
     if value is None:
         fail(f"Your function returned None where {what} was expected. Is the `return` missing?")
     if not isinstance(value, Tensor):
-        fail(f"{what} should be a torch.Tensor; got {type(value).__name__}.")
+        fail(f"{subject} should be a torch.Tensor; got {type(value).__name__}.")
     if tuple(value.shape) != tuple(shape):
         hint = ""
         if sorted(value.shape) == sorted(shape):
             hint = " The same axes in another order: look for a transpose too many or too few."
-        fail(f"{what} should have shape {list(shape)} ({axes}); got {list(value.shape)}.{hint}")
+        fail(f"{subject} should have shape {list(shape)} ({axes}); got {list(value.shape)}.{hint}")
     if not value.is_floating_point():
-        fail(f"{what} should hold floating-point numbers; got {value.dtype}.")
+        fail(f"{subject} should hold floating-point numbers; got {value.dtype}.")
     if not bool(torch.isfinite(value).all()):
         fail(
-            f"{what} holds a NaN or an infinity. Look for a division by zero or the inverse of a "
+            f"{subject} holds a NaN or an infinity. Look for a division by zero or the inverse of a "
             "singular matrix."
         )
     return value.detach().cpu().double()
@@ -165,9 +166,10 @@ def compare(
     gap = (answer - right).abs()
     index = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)]
     got, want = answer[tuple(index)].item(), right[tuple(index)].item()
+    where = f" The largest difference is at index {index}:" if index else ""
     fail(
-        f"{what} is not right yet. The largest difference is at index {index}: {got:.4g} where "
-        f"{want:.4g} is right.{' ' + otherwise if otherwise else ''}"
+        f"{what} is not right yet.{where} {got:.4g} where {want:.4g} is right."
+        f"{' ' + otherwise if otherwise else ''}"
     )
 
 

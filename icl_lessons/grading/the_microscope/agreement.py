@@ -61,6 +61,10 @@ def check_agreement(answer: Callable[..., tuple[float, float]]) -> None:
     xs, ys, x_query = draw(3, 4, 3, seed=60), draw(3, 4, 2, seed=61), draw(3, 2, 3, seed=62)
     a, b = _bent(1.0, 0.7), _bent(0.4, -0.5)
     result = call(answer, a, b, xs, ys, x_query)
+    if result is None:
+        fail(
+            "Your function returned None where two numbers were expected. Is the `return` missing?"
+        )
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         fail("Return two numbers as a tuple: (prediction difference, sensitivity cosine).")
     got_difference = _number(result[0], "The prediction difference")

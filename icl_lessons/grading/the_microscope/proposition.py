@@ -91,8 +91,10 @@ def check_construction(answer: Callable[..., tuple[Tensor, Tensor, Tensor, Tenso
     d, m, n, eta = 3, 2, 4, 0.4
     width = d + m
     xs, ys, x_query = draw(1, n, d, seed=40), draw(1, n, m, seed=41), draw(1, 1, d, seed=42)
-    for words, start in (("W0 = 0", torch.zeros(m, d).double()), ("W0 != 0", draw(m, d, seed=43))):
+    for words, start in (("W0 != 0", draw(m, d, seed=43)), ("W0 = 0", torch.zeros(m, d).double())):
         result = call(answer, d, m, n, eta, start)
+        if result is None:
+            fail("`construction` returned None. Is the `return` missing?")
         if not isinstance(result, (tuple, list)) or len(result) != 4:
             fail("Return the four matrices as a tuple, in the order (W_Q, W_K, W_V, P).")
         names = ("W_Q", "W_K", "W_V", "P")
@@ -214,7 +216,7 @@ def check_repaired_step(answer: Callable[..., Tensor]) -> None:
             for broken in map(frozenset, combinations(_REPAIRS, size)):
                 if agree(got, _article(xs, ys, x_query, eta, start, broken), tolerance_of(result)):
                     left = "; ".join(_REPAIRS[part] for part in _REPAIRS if part in broken)
-                    fail(f"With {words} your prediction is what one gets as long as {left}.")
+                    fail(f"With {words}, this is left to repair: {left}.")
         compare(
             got,
             right,
