@@ -6,7 +6,7 @@
   window.FontAwesomeConfig = { autoReplaceSvg: "nest" };
 
   const PARTS = {
-    bayesian: "bayesian-inference",
+    bayesian: "bayesian",
     gradient_descent: "gradient-descent",
     mesa_optimization: "mesa-optimization",
     implicit_dynamics: "implicit-dynamics",
@@ -58,8 +58,23 @@
     }
   }
 
+  /** An excerpt in the search results is of the page's text, not of its buttons. */
+  function cleanExcerpts() {
+    if (typeof Search === "undefined") return;
+    const excerpt = Search.htmlToText;
+    Search.htmlToText = (text, anchor) => {
+      const page = new DOMParser().parseFromString(text, "text/html");
+      for (const part of page.querySelectorAll(
+        ".bd-header-article, .bd-sidebar-secondary, .prev-next-footer, #jb-print-docs-body, .icl-widget")) {
+        part.remove();
+      }
+      return excerpt(page.documentElement.outerHTML, anchor);
+    };
+  }
+
   function watch() {
     markParts();
+    cleanExcerpts();
     fit();
     let waiting = 0;
     addEventListener("resize", () => {
