@@ -22,7 +22,8 @@ from icl_lessons.runtime import check_choice, check_integer, check_number, check
 
 Kind = Literal["linear", "softmax"]
 Matrices = Float[Tensor, "heads head_width width"]
-Projections = Float[Tensor, "heads width head_width"]
+Values = Float[Tensor, "heads value_width width"]
+Projections = Float[Tensor, "heads width value_width"]
 Tokens = Float[Tensor, "batch sequence width"]
 Mask = Bool[Tensor, "sequence sequence"]
 
@@ -78,7 +79,7 @@ def linear_attention(
     tokens: Tokens,
     w_query: Matrices,
     w_key: Matrices,
-    w_value: Matrices,
+    w_value: Values,
     projection: Projections,
     mask: Mask | None = None,
 ) -> Tokens:
@@ -86,8 +87,9 @@ def linear_attention(
 
     Args:
         tokens: ``[batch, sequence, width]``, rows.
-        w_query, w_key, w_value: ``[heads, head_width, width]``.
-        projection: ``P``, ``[heads, width, head_width]``.
+        w_query, w_key: ``[heads, head_width, width]``.
+        w_value: ``[heads, value_width, width]``; values may be wider or narrower than keys.
+        projection: ``P``, ``[heads, width, value_width]``.
         mask: ``[sequence, sequence]``, true where token ``j`` (row) may look at ``i`` (column);
             ``None`` lets every token see every token.
 
@@ -105,7 +107,7 @@ def softmax_attention(
     tokens: Tokens,
     w_query: Matrices,
     w_key: Matrices,
-    w_value: Matrices,
+    w_value: Values,
     projection: Projections,
     mask: Mask | None = None,
     scale: float | None = None,
@@ -135,7 +137,7 @@ def check_attention(tokens, w_query, w_key, w_value, projection, mask=None) -> N
     check_tensor("tokens", tokens, "batch sequence width")
     matrices = {"w_query": w_query, "w_key": w_key, "w_value": w_value, "projection": projection}
     for name, matrix in matrices.items():
-        shape = "heads width head_width" if name == "projection" else "heads head_width width"
+        shape = "heads width value_width" if name == "projection" else "heads head_width width"
         check_tensor(name, matrix, shape)
         width = matrix.shape[1 if name == "projection" else 2]
         if width != tokens.shape[2]:
@@ -214,7 +216,7 @@ class SelfAttention(nn.Module):
         cls,
         w_query: Matrices,
         w_key: Matrices,
-        w_value: Matrices,
+        w_value: Values,
         projection: Projections,
         kind: Kind = "linear",
     ) -> "SelfAttention":
