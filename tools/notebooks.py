@@ -2,7 +2,7 @@
 
 A chapter is committed with its outputs, so a second execution must give the same bytes. This
 tool runs a notebook from nothing and then removes everything that differs between two runs or
-two machines: random cell identifiers, execution counts, timings, widget identifiers, memory
+two machines: random cell identifiers, gaps in execution counts, timings, widget identifiers, memory
 addresses and paths.
 
     python tools/notebooks.py                       execute and normalise book/**/*.ipynb
@@ -245,12 +245,15 @@ def normalise(notebook, name: str):
         notebook.metadata.pop(key, None)
     notebook.metadata["kernelspec"] = dict(KERNELSPEC)
     notebook.metadata["language_info"] = json.loads(json.dumps(LANGUAGE_INFO))
+    count = 0
     for cell in notebook.cells:
         for key in TRANSIENT_CELL_METADATA:
             cell.metadata.pop(key, None)
         cell["source"] = _joined(cell.source)
         if cell.cell_type == "code":
-            cell["execution_count"] = None
+            # Counted from 1, as in a fresh kernel: nbval takes a cell without a count as never run.
+            count += 1
+            cell["execution_count"] = count
             cell["outputs"] = normalise_outputs(cell.outputs)
     name_cells(notebook)
     name_widgets(notebook, name)
@@ -363,8 +366,9 @@ def check(path: Path) -> list[str]:
     if bad := [i for i in ids if not is_meaningful(i)]:
         found.append(f"cell ids say nothing: {', '.join(map(repr, bad[:4]))}")
     code = [cell for cell in raw["cells"] if cell["cell_type"] == "code"]
-    if any(cell.get("execution_count") is not None for cell in code):
-        found.append("execution counts are stored")
+    counts = [cell.get("execution_count") for cell in code]
+    if counts != list(range(1, len(code) + 1)):
+        found.append("execution counts are not those of one run from top to bottom")
     if any("execution" in cell["metadata"] for cell in raw["cells"]):
         found.append("timings are stored")
     if not found and text_of(normalise(read(path), path.stem)) != text:
