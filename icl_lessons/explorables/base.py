@@ -15,6 +15,8 @@ from icl_lessons.explorables.bundle import bundle
 
 _HERE = Path(__file__).parent
 
+Real = float | int
+
 
 def component_source(name: str) -> str:
     """The module string of the component written in `NAME.mjs`."""
@@ -42,7 +44,7 @@ def _finite(name: str, value: Any) -> float:
     return number
 
 
-def _within(name: str, number: float, low: float, high: float) -> float:
+def _within(name: str, number: float, low: Real, high: Real) -> float:
     if not low <= number <= high:
         raise InvalidTrait(f"{name} must be between {low:g} and {high:g}, got {number:g}")
     return number
@@ -53,7 +55,7 @@ class Number(traitlets.TraitType):
 
     default_value = 0.0
 
-    def __init__(self, default: float, low: float, high: float) -> None:
+    def __init__(self, default: Real, low: Real, high: Real) -> None:
         super().__init__(default)
         self.low, self.high = low, high
 
@@ -79,7 +81,7 @@ class Numbers(traitlets.TraitType):
 
     default_value: list[float] = []
 
-    def __init__(self, default: list[float], low: float, high: float, most: int) -> None:
+    def __init__(self, default: list[float], low: Real, high: Real, most: int) -> None:
         super().__init__(default)
         self.low, self.high, self.most = low, high, most
 

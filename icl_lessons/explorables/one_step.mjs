@@ -95,11 +95,11 @@ function render({ model, el }) {
     oninput: (value) => change({ step_size: value }),
   });
   const steps = labelledRange({
-    label: "Steps, and layers", min: 0, max: MOST_STEPS, step: 1, format: (value) => String(value),
+    label: "Steps = layers", min: 0, max: MOST_STEPS, step: 1, format: (value) => String(value),
     oninput: (value) => { chosenLayer = null; change({ steps: value }); },
   });
   const weight = labelledRange({
-    label: "First weight w₀", min: -3, max: 3, step: 0.05, format: (value) => formatNumber(value, 2),
+    label: "Start w₀", min: -3, max: 3, step: 0.05, format: (value) => formatNumber(value, 2),
     oninput: (value) => change({ initial_weight: value }),
   });
 
@@ -185,7 +185,7 @@ function render({ model, el }) {
     onstart: () => says.setAttribute("aria-busy", "true"),
     onend: () => says.removeAttribute("aria-busy"),
   });
-  const add = button("Add an example", addExample);
+  const add = button("Add example", addExample);
   const remove = button("Remove", () => removeExample(chosenExample ?? state.xs.length - 1));
 
   const key = (shape, text) => html("li", {},
@@ -199,17 +199,28 @@ function render({ model, el }) {
   // ---- tokens
   const table = html("table", { class: "icl-tokens" });
   const tableNote = html("p", { class: "icl-note" });
-  table.addEventListener("click", (event) => {
-    const pressed = event.target.closest("button[data-layer]");
-    if (!pressed) return;
-    chosenLayer = Number(pressed.dataset.layer);
+  const showLayer = (layer) => {
+    chosenLayer = layer === state.steps ? null : layer;
     draw();
-    table.querySelector(`button[data-layer="${chosenLayer}"]`).focus({ preventScroll: true });
+  };
+  const layerChoice = labelledRange({
+    label: "Numbers after layer", min: 0, max: 1, step: 1, format: (value) => (value === 0 ? "0, before attention" : String(value)),
+    oninput: showLayer,
+  });
+  table.addEventListener("click", (event) => { // for a mouse; the range does the same for everybody
+    const cell = event.target.closest("[data-layer]");
+    if (cell) showLayer(Number(cell.dataset.layer));
   });
 
   // ---- losses
   const bowl = svg("svg", { class: "icl-plot", role: "img" });
+  const bowlNote = html("p", { class: "icl-note" });
   const history = svg("svg", { class: "icl-plot", role: "img" });
+
+  const historyLegend = html("ul", { class: "icl-legend" },
+    key(svg("circle", { class: "icl-dot", cx: 13, cy: 9, r: 5.5 }), "now"),
+    key(svg("circle", { class: "icl-future", cx: 13, cy: 9, r: 4.5 }), "more steps would give"),
+    key(svg("line", { class: "icl-exact", x1: 1, x2: 25, y1: 9, y2: 9 }), "least squares"));
 
   // ---- words
   const says = html("p", { class: "icl-caption", "aria-live": "polite", "aria-atomic": "true" });
@@ -221,6 +232,7 @@ function render({ model, el }) {
   const inputs = html("div", { class: "icl-inputs" });
   const asNumbers = html("details", { class: "icl-details" }, html("summary", {}, "Type the examples as numbers"), inputs);
 
+  const figure = (drawing) => html("div", { class: "icl-figure" }, drawing);
   const panel = (title, ...children) => html("div", { class: "icl-panel", role: "group", "aria-label": title },
     html("p", { class: "icl-title" }, title), ...children);
   const keys = html("p", { class: "icl-note" },
@@ -230,11 +242,12 @@ function render({ model, el }) {
     html("div", { class: "icl-controls" }, stepSize.el, steps.el, weight.el),
     tiles,
     html("div", { class: "icl-panels" },
-      panel("The examples, and the line gradient descent holds", plot, legend,
+      panel("The line gradient descent holds", figure(plot), legend,
         html("div", { class: "icl-bar icl-tight" }, add, remove), keys),
-      panel("The tokens, as attention rewrites them", html("div", { class: "icl-scroll" }, table), tableNote),
-      panel("Loss of each line, L(w) = 1/(2N) Σ (w xᵢ − yᵢ)²", bowl),
-      panel("Loss after each step", history)),
+      panel("The tokens attention rewrites", layerChoice.el, table, tableNote),
+      panel("The loss of every weight", figure(bowl),
+        bowlNote),
+      panel("The loss after each step", figure(history), historyLegend)),
     says,
     html("div", { class: "icl-bar icl-tight" }, describe),
     words, asNumbers);
@@ -278,14 +291,14 @@ function render({ model, el }) {
     if (solution.best !== null && solution.best <= top) {
       marks.push({
         value: solution.best, text: `best ${formatNumber(solution.best, 2)}`,
-        title: `Set the step size to the best one, ${formatNumber(solution.best, 2)}`,
+        title: `best ${formatNumber(solution.best, 2)}: set the step size to it`,
         onclick: () => change({ step_size: roundTo(bestStepSize(state.xs), 6) }),
       });
     }
     if (solution.divergence !== null && solution.divergence <= top) {
       marks.push({
         value: solution.divergence, text: `diverges past ${formatNumber(solution.divergence, 2)}`,
-        title: `Set the step size a little past ${formatNumber(solution.divergence, 2)}, where gradient descent diverges`,
+        title: `diverges past ${formatNumber(solution.divergence, 2)}: set the step size a little beyond`,
         onclick: () => change({ step_size: clamp(roundTo(1.05 * divergenceStepSize(state.xs), 2), 0, LONGEST_STEP) }),
       });
     }
@@ -315,7 +328,7 @@ function render({ model, el }) {
   }
 
   function drawPlot(layer) {
-    const width = Math.max(plot.parentElement.clientWidth || 0, 240);
+    const width = Math.max(plot.parentElement.clientWidth || 0, 220);
     const height = Math.round(clamp(0.8 * width, 260, 340));
     plot.setAttribute("width", width);
     plot.setAttribute("height", height);
@@ -407,7 +420,16 @@ function render({ model, el }) {
     return placed.map(({ text, x, y }) => svg("text", { class: "icl-axis icl-descent-text", x, y }, text));
   }
 
+  /** A number that fits a cell, whatever its size. */
+  function slotNumber(value) {
+    const size = Math.abs(value);
+    return size >= 1e4 ? value.toExponential(0).replace("-", "−").replace("+", "") : formatNumber(value, size >= 100 ? 0 : size >= 10 ? 1 : 2);
+  }
+
   function drawTokens(layer) {
+    layerChoice.el.hidden = solution.n === 0;
+    layerChoice.set(layer, Math.max(state.steps, 1));
+    layerChoice.input.disabled = state.steps === 0;
     if (solution.n === 0) {
       table.replaceChildren();
       tableNote.textContent = NO_EXAMPLES;
@@ -418,11 +440,9 @@ function render({ model, el }) {
     const head = html("thead", {},
       html("tr", {}, html("th", { scope: "col", rowspan: 2 }, "token"), html("th", { scope: "col", rowspan: 2 }, "x slot"),
         html("th", { scope: "colgroup", colspan: count }, "y slot after layer")),
-      html("tr", {}, ...layers.map((k) => html("th", { scope: "col", class: k === layer ? "icl-open" : "" },
-        html("button", {
-          type: "button", class: "icl-layer", "data-layer": k, "aria-pressed": String(k === layer),
-          "aria-label": `Layer ${k}${k === 0 ? ", before attention" : ""}: show its numbers`,
-        }, String(k))))));
+      html("tr", {}, ...layers.map((k) => html("th", {
+        scope: "col", "data-layer": k, class: `icl-layer${k === layer ? " icl-open" : ""}`,
+      }, String(k)))));
     const rows = solution.tokens[layer].map((token, j) => {
       const isQuery = j === solution.n;
       return html("tr", { class: [isQuery ? "icl-query-row" : "", j === chosenExample ? "icl-chosen" : ""].join(" ") },
@@ -430,8 +450,12 @@ function render({ model, el }) {
         html("td", {}, formatNumber(token[0], 2)),
         ...layers.map((k) => {
           const value = solution.tokens[k][j][1];
-          const cell = html("td", { class: `icl-cell ${value < 0 ? "icl-minus" : "icl-plus"}${k === layer ? " icl-open" : ""}` },
-            html("span", { class: k === layer ? "" : "icl-hidden" }, formatNumber(value, 2)));
+          const printed = k === layer || k === 0 || count <= 3;
+          const cell = html("td", {
+            "data-layer": k,
+            class: `icl-cell ${value < 0 ? "icl-minus" : "icl-plus"}${printed ? " icl-wide" : ""}${k === layer ? " icl-open" : ""}`
+              + (printed && k !== layer && count > 3 ? " icl-spare" : ""),
+          }, html("span", { class: printed ? "" : "icl-hidden" }, slotNumber(value)));
           cell.style.setProperty("--size", clamp(Math.abs(value) / Y_LIMIT, 0, 1).toFixed(3));
           return cell;
         }));
@@ -441,19 +465,26 @@ function render({ model, el }) {
     const w = (k) => `w${subscript(k)}`;
     const residual = state.initialWeight === 0 ? `y − ${w(layer)} x` : `y − (${w(layer)} − ${w(0)}) x`;
     tableNote.textContent = layer === 0
-      ? "Before any layer the y slots hold the targets, and the query's holds −w₀ x. Orange is above zero, gray below; "
-        + "a blank cell is zero. The x slots never change."
+      ? "Before any layer the y slots of the examples hold the targets, and the query's holds −w₀ x. Orange is above zero, gray below, "
+        + "blank is zero. The x slots never change."
       : `After ${plural(layer, "layer")} each example's y slot holds ${residual}: the part of its target that the line leaves `
         + `unexplained${state.initialWeight === 0 ? "" : ", up to the start w₀ x"}. The query's holds −${w(layer)} x, minus the prediction. `
         + "The x slots never change.";
   }
 
   function lossFrame(target, height) {
-    const width = Math.max(target.parentElement.clientWidth || 0, 240);
+    const width = Math.max(target.parentElement.clientWidth || 0, 220);
     target.setAttribute("width", width);
     target.setAttribute("height", height);
     target.setAttribute("viewBox", `0 0 ${width} ${height}`);
     return { left: 40, right: width - 14, top: 26, bottom: height - 42 };
+  }
+
+  function nothing(target, frame) {
+    target.replaceChildren(svg("text", {
+      class: "icl-axis icl-strong", x: (frame.left + frame.right) / 2, y: (frame.top + frame.bottom) / 2, "text-anchor": "middle",
+    }, "no examples, no loss"));
+    target.setAttribute("aria-label", NO_EXAMPLES);
   }
 
   /** The top of both loss axes: the start's loss, and what the steps reach, up to three times that. */
@@ -466,8 +497,7 @@ function render({ model, el }) {
   function drawBowl() {
     const frame = lossFrame(bowl, 220);
     if (solution.n === 0) {
-      bowl.replaceChildren();
-      bowl.setAttribute("aria-label", NO_EXAMPLES);
+      nothing(bowl, frame);
       return;
     }
     const centre = solution.leastSquares ?? state.initialWeight;
@@ -489,34 +519,45 @@ function render({ model, el }) {
     bowl.replaceChildren(
       svg("clipPath", { id }, svg("rect", { x: frame.left, y: frame.top, width: frame.right - frame.left, height: frame.bottom - frame.top })),
       ...axes({ x, y, ...frame, xName: "weight w", yName: "loss", yTicks: ticks(0, high, 4) }),
-      solution.leastSquares === null ? svg("g", {}) : svg("line", {
-        class: "icl-exact", x1: x(centre), x2: x(centre), y1: frame.top, y2: frame.bottom }),
+      solution.leastSquares === null ? svg("g", {}) : svg("g", {},
+        svg("line", { class: "icl-exact", x1: x(centre), x2: x(centre), y1: frame.top, y2: frame.bottom }),
+        svg("text", { class: "icl-axis", x: x(centre), y: frame.top - 8, "text-anchor": "middle" }, "least squares")),
       svg("g", { "clip-path": `url(#${id})` },
         svg("polyline", { class: "icl-bowl", points: curve.join(" ") }),
         svg("polyline", { class: "icl-line", points: path.join(" ") })),
       ...visible.map(([w, l, k]) => svg("circle", { class: k === state.steps ? "icl-dot" : "icl-past", cx: x(w), cy: y(l), r: k === state.steps ? 6 : 4.5 })),
       ...pointNames(visible, x, y, centre),
-      outside === 0 ? svg("g", {}) : svg("text", { class: "icl-axis icl-descent-text", x: frame.right, y: frame.top - 8, "text-anchor": "end" },
-        `${outside} ${outside === 1 ? "weight is" : "weights are"} off the plot`));
+    );
+    bowlNote.textContent = "L(w) = 1/(2N) Σ (w xᵢ − yᵢ)², and the weights that gradient descent visits"
+      + (outside === 0 ? "." : `; ${outside} of them ${outside === 1 ? "lies" : "lie"} off the plot.`);
     bowl.setAttribute("aria-label", `Loss as a function of the weight, a parabola. The weights of gradient descent are `
       + `${solution.weights.map((w) => formatNumber(w)).join(", ")}`
       + (solution.leastSquares === null ? "." : `; the lowest point is at ${formatNumber(solution.leastSquares)}.`));
   }
 
+  /** Names of the first and the last weight, where they cover no other weight. */
   function pointNames(visible, x, y, centre) {
-    const ends = visible.filter(([, , k]) => k === 0 || k === state.steps);
-    if (ends.length === 2 && Math.hypot(x(ends[0][0]) - x(ends[1][0]), y(ends[0][1]) - y(ends[1][1])) < 18) ends.shift();
-    return ends.map(([w, l, k]) => svg("text", {
-      class: "icl-axis icl-descent-text", x: x(w) + (w < centre ? 10 : -10), y: y(l) + (w < centre ? -4 : -4),
-      "text-anchor": w < centre ? "start" : "end",
-    }, `w${subscript(k)}`));
+    const names = [];
+    for (const [w, l, k] of visible) {
+      if (k !== 0 && k !== state.steps) continue;
+      const side = w < centre ? 1 : -1;
+      const places = k === 0 ? [[12 * side, -4]] : [[-15 * side, 4], [0, -15]];
+      const free = places.map(([dx, dy]) => [x(w) + dx, y(l) + dy]).find(([px, py]) =>
+        visible.every(([other, height, i]) => i === k || Math.hypot(x(other) - px, y(height) - py + 4) > 17));
+      if (free) {
+        names.push(svg("text", {
+          class: "icl-axis icl-descent-text", x: free[0], y: free[1],
+          "text-anchor": k !== 0 ? "middle" : side > 0 ? "start" : "end",
+        }, `w${subscript(k)}`));
+      }
+    }
+    return names;
   }
 
   function drawHistory() {
     const frame = lossFrame(history, 220);
     if (solution.n === 0) {
-      history.replaceChildren();
-      history.setAttribute("aria-label", NO_EXAMPLES);
+      nothing(history, frame);
       return;
     }
     const high = highestLoss();

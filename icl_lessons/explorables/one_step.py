@@ -12,6 +12,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import traitlets
 
@@ -21,6 +22,7 @@ from icl_lessons.explorables.base import (
     InvalidTrait,
     Number,
     Numbers,
+    Real,
     WholeNumber,
     component_source,
 )
@@ -30,6 +32,8 @@ Y_RANGE = (-3.0, 3.0)
 MOST_EXAMPLES = 12
 MOST_STEPS = 8
 LONGEST_STEP = 20.0
+
+NumbersLike = Sequence[Real] | np.ndarray | torch.Tensor
 
 _GRADIENT_DESCENT = "#B4450A"
 _EXACT = "#1b1b1b"
@@ -78,7 +82,7 @@ class OneStepExplorer(Explorable):
             )
         return proposal["value"]
 
-    def set_examples(self, xs: Sequence[float], ys: Sequence[float]) -> None:
+    def set_examples(self, xs: NumbersLike, ys: NumbersLike) -> None:
         """Replace the examples, whose number may change.
 
         Raises:

@@ -18,9 +18,9 @@ export function stepSentence(state, solution) {
   return {
     best: `This is the best step, 1 / (mean of x²) = ${formatNumber(best)}: one such step lands on the least-squares line.`,
     approaches: `The step is shorter than the best one, ${formatNumber(best)}: each step closes `
-      + `${shortNumber(100 * (1 - factor), 0)} % of the way to the least-squares line.`,
+      + `${shortNumber(100 * (1 - factor), 0)} % of the way to the least-squares line.`,
     overshoots: `The step is longer than the best one, ${formatNumber(best)}: each step jumps past the `
-      + `least-squares line and leaves ${shortNumber(100 * Math.abs(factor), 0)} % of the distance, on the other side.`,
+      + `least-squares line and leaves ${shortNumber(100 * Math.abs(factor), 0)} % of the distance, on the other side.`,
     swings: `The step is 2 / (mean of x²) = ${formatNumber(divergence)}, twice the best one: the line swings `
       + "from side to side and gets no nearer.",
     diverges: `It diverges: the step is longer than 2 / (mean of x²) = ${formatNumber(divergence)}, so each `

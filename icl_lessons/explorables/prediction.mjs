@@ -101,8 +101,8 @@ function render({ model, el }) {
       const toValue = (share) => (log ? low * (high / low) ** share : low + (high - low) * share);
       const toShare = (value) => clamp(log ? Math.log(Math.max(value, low) / low) / Math.log(high / low) : (value - low) / (high - low), 0, 1);
       const range = html("input", { type: "range", min: 0, max: 1, step: 0.005, value: 0.5, "aria-label": "Your guess, as a slider", "aria-valuetext": "not chosen yet" });
-      const track = html("div", { class: "icl-track" }, range);
-      const paint = (text) => { track.style.setProperty("--filled", range.value); range.setAttribute("aria-valuetext", text); };
+      const track = html("div", { class: "icl-track icl-unset" }, range);
+      const paint = (text) => { track.classList.remove("icl-unset"); track.style.setProperty("--filled", range.value); range.setAttribute("aria-valuetext", text); };
       range.addEventListener("input", () => {
         const value = Number(toValue(Number(range.value)).toPrecision(3));
         input.value = value;
@@ -182,7 +182,7 @@ function render({ model, el }) {
     const hasGuess = guess !== null;
     if (isNumber && get("low") !== null) nodes.push(scaleFigure());
     nodes.push(hasGuess
-      ? line("You guessed ", html("strong", {}, withUnit(guess)), ", measured: ", html("strong", {}, withUnit(answer)), ". ",
+      ? line("You guessed ", html("strong", {}, isNumber ? readable(guess) : guess), ", measured: ", html("strong", {}, withUnit(answer)), ". ",
         isNumber ? compareNumbers(guess, answer, get("log"))
           : guess === answer ? "It went as you predicted." : "It went another way than you predicted.")
       : line("You did not guess. Measured: ", html("strong", {}, withUnit(answer)), "."));
@@ -212,7 +212,7 @@ function render({ model, el }) {
           : "The measurement is not there yet: run the cells above.")];
       } else {
         kind = "waiting";
-        message = [line("You have not guessed yet. Your guess is worth more before you see the number.")];
+        message = [line(`You have not guessed yet. A guess is worth more before you see the ${isNumber ? "number" : "answer"}.`)];
         tools.push(button("Go back and guess", goBack), button("Show me anyway", () => {
           entry.shown = true;
           arrived = true;

@@ -13,7 +13,7 @@ from typing import Any
 
 import traitlets
 
-from icl_lessons.explorables.base import Explorable, component_source
+from icl_lessons.explorables.base import Explorable, Real, component_source
 
 KINDS = ("number", "choice")
 
@@ -79,8 +79,8 @@ class Prediction(_Question):
         kind: str = "number",
         choices: Sequence[str] = (),
         unit: str = "",
-        low: float | None = None,
-        high: float | None = None,
+        low: Real | None = None,
+        high: Real | None = None,
         log: bool = False,
     ) -> None:
         _text("key", key)
@@ -116,10 +116,10 @@ class Prediction(_Question):
             high=high,
             log=bool(log),
         )
-        self.answer: float | str | None = None
+        self.answer: Any = None
         self.explanation = ""
 
-    def reveal(self, answer: float | str, explanation: str = "") -> "PredictionReveal":
+    def reveal(self, answer: Any, explanation: str = "") -> "PredictionReveal":
         """The second half, to display after the experiment: guess and answer side by side.
 
         Args:
@@ -144,7 +144,7 @@ class Prediction(_Question):
         if self.kind == "choice":
             if self.answer not in self.choices:
                 raise ValueError(f"answer must be one of {self.choices}, got {self.answer!r}")
-            answer: float | str = self.answer
+            answer: Any = self.answer
         else:
             answer = float(f"{_number('answer', self.answer):.6g}")
         shared = ("key", "question", "kind", "choices", "unit", "low", "high", "log")
