@@ -5,6 +5,7 @@ configuration to a result, with configurations at two scales and a figure made f
 Declaring only registers; :mod:`icl_lessons.ledger` collects and runs.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -158,6 +159,8 @@ def experiment(
         configs: a frozen configuration for each :class:`~icl_lessons.runtime.Scale`.
         figure: takes the result and nothing else, returns a matplotlib figure.
 
+    The function remembers its last results: a page and the claims it rests on train once.
+
     Raises:
         ValueError: a scale without configuration, or a name declared twice.
     """
@@ -167,7 +170,8 @@ def experiment(
         raise ValueError(f"name: the experiment {name!r} is declared already")
 
     def register(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        EXPERIMENTS[name] = Experiment(name, paper, chapter, dict(configs), figure, run)
-        return run
+        remembered = functools.lru_cache(maxsize=4)(run)
+        EXPERIMENTS[name] = Experiment(name, paper, chapter, dict(configs), figure, remembered)
+        return remembered
 
     return register

@@ -18,10 +18,24 @@ import numpy as np
 import torch
 
 import icl_lessons
-from icl_lessons.declare import CLAIMS, EXPERIMENTS, IDENTITY_BOUND, KINDS, Claim, Experiment
+from icl_lessons.declare import (
+    CLAIMS,
+    EXPERIMENTS,
+    IDENTITY_BOUND,
+    KINDS,
+    Claim,
+    Experiment,
+    Verdict,
+)
 from icl_lessons.runtime import Scale, check_choice, provenance
 from icl_lessons.runtime import device as choose_device
 
+VERDICT_CLASSES = {
+    Verdict.HOLDS: "verdict-holds",
+    Verdict.IN_PART: "verdict-in-part",
+    Verdict.FAILS: "verdict-fails",
+    Verdict.OPEN: "verdict-open",
+}
 STORED_RESULTS = Path(__file__).parent / "results"
 
 
@@ -103,22 +117,27 @@ def run_claim(claim: Claim, scale: Scale | str = Scale.LESSON) -> ClaimRecord:
 
 
 def run_claims(
-    scale: Scale | str = Scale.LESSON, *, paper: str | None = None, kind: str | None = None
+    scale: Scale | str = Scale.LESSON,
+    *,
+    paper: str | None = None,
+    kind: str | None = None,
+    chapter: str | None = None,
 ) -> list[ClaimRecord]:
-    """Check the claims, all or those of one paper or kind.
+    """Check the claims, all or those of one paper, kind or chapter.
 
     Raises:
-        ValueError: a scale or kind that does not exist, or a paper without claims.
+        ValueError: a scale or kind that does not exist, a paper or chapter without claims.
     """
     check_choice("scale", str(scale), tuple(map(str, Scale)))
     claims = collect_claims()
     if kind is not None:
         check_choice("kind", kind, KINDS)
         claims = {key: value for key, value in claims.items() if value.kind == kind}
-    if paper is not None:
-        papers = tuple(sorted({claim.paper for claim in collect_claims().values()}))
-        check_choice("paper", paper, papers)
-        claims = {key: value for key, value in claims.items() if value.paper == paper}
+    for name, wanted in (("paper", paper), ("chapter", chapter)):
+        if wanted is not None:
+            known = {getattr(claim, name) for claim in collect_claims().values()}
+            check_choice(name, wanted, tuple(sorted(known)))
+            claims = {k: claim for k, claim in claims.items() if getattr(claim, name) == wanted}
     return [run_claim(claim, scale) for claim in claims.values()]
 
 
@@ -128,16 +147,19 @@ def claims_json(records: Iterable[ClaimRecord]) -> str:
 
 
 def number(value: float | None, kind: str = "") -> str:
-    """A figure as the tables print it: three significant digits, an identity's by its power.
+    """A figure as the tables print it: three significant digits.
 
-    The rounding error of an identity depends on the machine, so only its order is printed.
+    The rounding error of an identity depends on the machine, so only a power of ten that it stays
+    under is printed.
     """
     if value is None:
         return "–"
     if not math.isfinite(value):
         return "not measured"
     if kind == "identity":
-        return "0" if value == 0 else f"< 1e{math.ceil(math.log10(abs(value)))}"
+        for power in (-12, -10):
+            if abs(value) < 10.0**power:
+                return f"< 1e{power}"
     if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
         return f"{value:.1e}"
     return f"{float(f'{value:.3g}'):g}"
@@ -161,7 +183,7 @@ def claims_table_html(records: Iterable[ClaimRecord], *, up_to: str = "..") -> s
             f"{number(record.measured, record.kind)}<br><small>{html.escape(record.unit)}</small>",
             f"{sign} {number(record.bound)}",
             number(record.reported),
-            f'<span class="verdict verdict-{record.verdict.replace(" ", "-")}">'
+            f'<span class="verdict {VERDICT_CLASSES[record.verdict]}">'
             f"{html.escape(record.verdict)}</span>",
         )
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
@@ -173,6 +195,15 @@ def claims_table_html(records: Iterable[ClaimRecord], *, up_to: str = "..") -> s
         + "".join(rows)
         + "</tbody></table>"
     )
+
+
+def show_claims(
+    *, chapter: str | None = None, scale: Scale | str = Scale.LESSON, up_to: str = ".."
+) -> None:
+    """Check claims now and display them as a table, in a notebook."""
+    from IPython.display import HTML, display
+
+    display(HTML(claims_table_html(run_claims(scale, chapter=chapter), up_to=up_to)))
 
 
 # --- experiments --------------------------------------------------------------------------------
@@ -271,7 +302,7 @@ def run_experiment(
     if seeds is not None:
         config = dataclasses.replace(config, seeds=tuple(seeds))
     start = time.perf_counter()
-    result = declared.run(config)
+    result = declared.run.__wrapped__(config)  # now, whatever was run before
     record = Record(
         name,
         str(Scale(scale)),

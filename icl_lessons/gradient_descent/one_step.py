@@ -222,6 +222,7 @@ def gradient_descent_attention(
         )
         for size in dict.fromkeys(sizes)
     }
-    return LinearSelfAttentionLearner(
+    learner = LinearSelfAttentionLearner(
         [layer_of[size] for size in sizes], d, initial_weights, query_is_key=query_is_key
     )
+    return learner.requires_grad_(False)  # written down, not trained

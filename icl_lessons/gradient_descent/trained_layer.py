@@ -53,7 +53,7 @@ def learner_from_products(
     layer = SelfAttention.from_matrices(
         key_query[None], identity[None], projection_value[None], identity[None]
     )
-    return LinearSelfAttentionLearner([layer], d)
+    return LinearSelfAttentionLearner([layer], d).requires_grad_(False)
 
 
 def rescaled_products(

@@ -13,12 +13,25 @@ from icl_lessons.runtime import check_context, check_tensor
 from icl_lessons.types import Batch, Learner
 
 
+def _predict(
+    learner: Learner, batch: Batch, x_query: Tensor | None = None
+) -> Float[Tensor, "batch n_query m"]:
+    """The learner's predictions; another shape would broadcast into numbers that mean nothing."""
+    prediction = learner(batch.xs, batch.ys, batch.x_query if x_query is None else x_query)
+    if prediction.shape != batch.y_query.shape:
+        raise ValueError(
+            f"learner: predicted shape {tuple(prediction.shape)}; "
+            f"use [batch, n_query, m] = {tuple(batch.y_query.shape)}"
+        )
+    return prediction
+
+
 def mean_squared_error(learner: Learner, batch: Batch) -> float:
     """Half the mean squared error, ``1/2 E |y_hat - y_query|^2``, summed over outputs.
 
     The half is von Oswald et al.'s; Garg et al. print the error without it and divided by ``d``.
     """
-    error = learner(*batch.context) - batch.y_query
+    error = _predict(learner, batch) - batch.y_query
     return 0.5 * error.square().sum(-1).mean().item()
 
 
@@ -27,7 +40,7 @@ def prediction_difference(first: Learner, second: Learner, batch: Batch) -> floa
 
     [vonoswald2023transformers, section 3, measure 1]
     """
-    difference = first(*batch.context) - second(*batch.context)
+    difference = _predict(first, batch) - _predict(second, batch)
     return difference.norm(dim=-1).mean().item()
 
 
@@ -36,7 +49,7 @@ def squared_prediction_difference(first: Learner, second: Learner, batch: Batch)
 
     [akyurek2023what, eq. 13; their figures divide by ``d``]
     """
-    difference = first(*batch.context) - second(*batch.context)
+    difference = _predict(first, batch) - _predict(second, batch)
     return difference.square().sum(-1).mean().item()
 
 
@@ -46,10 +59,9 @@ def sensitivity(learner: Learner, batch: Batch) -> Float[Tensor, "batch n_query 
     For a learner that is linear in the query these are the weights it holds, so comparing
     sensitivities compares the models that two learners have fitted.
     """
-    xs, ys, x_query = batch.context
-    x_query = x_query.detach().requires_grad_()
+    x_query = batch.x_query.detach().requires_grad_()
     with torch.enable_grad():
-        prediction = learner(xs, ys, x_query)
+        prediction = _predict(learner, batch, x_query)
         if not prediction.requires_grad:
             return prediction.new_zeros(*prediction.shape, x_query.shape[-1])
         rows = [
