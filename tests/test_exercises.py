@@ -89,7 +89,7 @@ def test_what_is_no_answer_gets_a_sentence(assignment, exercise, code, says):
     answer = trial.without_solution(cell.source).replace(trial.STUB, code)
     outcomes = trial.try_answer(notebook, exercise, answer)
     assert all(o.points == 0 for o in outcomes)
-    assert says in outcomes[0].message and outcomes[0].message.endswith(".")
+    assert says in outcomes[0].message and outcomes[0].message.endswith((".", "?"))
     assert "\n" not in outcomes[0].message
 
 

@@ -120,8 +120,8 @@ def tensor(value: Any, shape: tuple[int, ...], *, what: str, axes: str) -> Tenso
         fail(f"{subject} should hold floating-point numbers; got {value.dtype}.")
     if not bool(torch.isfinite(value).all()):
         fail(
-            f"{subject} holds a NaN or an infinity. Look for a division by zero or the inverse of a "
-            "singular matrix."
+            f"{subject} holds a NaN or an infinity. Look for a division by zero, or the inverse "
+            "of a singular matrix."
         )
     return value.detach().cpu().double()
 

@@ -2,7 +2,7 @@
 
 verdict: rejected
 found: in sight
-says: pseudo-inverse still exists
+says: pseudo-inverse
 """
 
 import torch
