@@ -55,7 +55,7 @@ def step_layer(coefficient):
     kq = torch.zeros(D + M, D + M, dtype=torch.float64)
     kq[:D, :D] = torch.eye(D)
     pv = torch.zeros_like(kq)
-    pv[D:, D:] = -coefficient * torch.eye(M)
+    pv[D:, D:] = -coefficient * torch.eye(M, dtype=torch.float64)
     return cv.LayerWeights(kq, pv)
 
 
@@ -135,8 +135,26 @@ def test_negating_the_projection_does_not_change_the_sign_of_a_stack(context):
 
 def test_no_conversion_when_the_query_reads_itself(context):
     source, target = cv.convention("zhang2024trained"), cv.convention("ahn2023transformers")
-    with pytest.raises(ValueError, match="the query is a key"):
+    with pytest.raises(ValueError, match="its own value is not zero"):
         cv.convert_layer(random_layer(), source, target, n_context=N_CONTEXT, d=D)
+
+
+def test_initial_weights_make_the_query_a_harmless_key(context):
+    """Read with plus, the query's value is W_0 x - W_0 x = 0; read with minus it is not."""
+    gen = torch.Generator().manual_seed(5)
+    start = torch.randn(M, D, generator=gen, dtype=torch.float64)
+    layer = step_layer(0.03)
+    layer.projection_value[D:, :D] = 0.03 * start  # value W_0 x - y, as in Proposition 1
+    ours, theirs = cv.convention("vonoswald2023transformers"), cv.convention("zhang2024trained")
+    sizes = {"n_context": N_CONTEXT, "d": D}
+    with pytest.raises(ValueError, match="pass initial_weights"):
+        cv.convert_layer(layer, ours, theirs, **sizes)
+    converted = cv.convert_layer(layer, ours, theirs, **sizes, initial_weights=start)
+    expected = gradient_step(*context, 0.03, start=start)
+    assert_close(cv.predict(*context, [layer], ours, start), expected)
+    assert_close(cv.predict(*context, [converted], theirs, start), expected)
+    back = cv.convert_layer(converted, theirs, ours, **sizes, initial_weights=start)
+    assert_close(back.projection_value, layer.projection_value)
 
 
 def test_step_sizes_give_the_same_step(context):

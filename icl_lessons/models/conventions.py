@@ -343,7 +343,13 @@ def predict(
 
 
 def convert_layer(
-    weights: LayerWeights, source: Convention, target: Convention, *, n_context: int, d: int
+    weights: LayerWeights,
+    source: Convention,
+    target: Convention,
+    *,
+    n_context: int,
+    d: int,
+    initial_weights: Float[Tensor, "m d"] | None = None,
 ) -> LayerWeights:
     """Weights that predict in ``target``'s convention what ``weights`` predict in ``source``'s.
 
@@ -357,26 +363,36 @@ def convert_layer(
         n_context: number of context examples ``N`` for which the two are to agree. Between a sum
             and a mean the weights depend on it.
         d: input dimension; the label slot is what follows the first ``d`` entries of a token.
+        initial_weights: ``W_0``, from which the query's label slot starts; zeros if ``None``. It
+            matters only where the two disagree on whether the query is a key.
 
     Raises:
         ValueError: a convention is not one of a linear layer on joint tokens, ``n_context`` or
             ``d`` is out of range, or the papers disagree on whether the query is a key and the
-            query's own value is not zero, so that no conversion exists.
+            query's own value is not zero: what it adds depends on no context, so that no weights
+            without the query as key can add it.
     """
     _joint_linear(source)
     _joint_linear(target)
     if not 1 <= d < weights.width:
         raise ValueError(f"d must be between 1 and {weights.width - 1}; got {d}")
-    reads_inputs = weights.projection_value[d:, :d].abs().max().item() > 0
-    if source.query_is_key != target.query_is_key and reads_inputs:
-        raise ValueError(
-            f"{source.key} and {target.key} disagree on whether the query is a key, and here the "
-            "query's own value is not zero (projection_value[d:, :d] is not zero): "
-            "no weights of the other convention give the same prediction for every context"
-        )
     factor = source.attention_scale(n_context) / target.attention_scale(n_context)
     factor *= source.prediction_sign * target.prediction_sign
-    return LayerWeights(weights.key_query.clone(), factor * weights.projection_value)
+    converted = LayerWeights(weights.key_query.clone(), factor * weights.projection_value)
+    if source.query_is_key != target.query_is_key:
+        c, layer = (source, weights) if source.query_is_key else (target, converted)
+        reads_input, reads_slot = layer.projection_value[d:].split([d, weights.width - d], dim=1)
+        value = reads_input  # of a query x, its own value is this matrix times x
+        if initial_weights is not None:
+            value = value + c.prediction_sign * reads_slot @ initial_weights
+        rounding = 1e3 * torch.finfo(value.dtype).eps * layer.projection_value[d:].abs().max()
+        if value.abs().max() > rounding:
+            raise ValueError(
+                f"only in {c.key} is the query a key, and here its own value is not zero; what it "
+                "adds depends on no context, and weights without the query as key cannot add it. "
+                "If the layer was made for W_0, pass initial_weights=W_0"
+            )
+    return converted
 
 
 def negate_label_slot(weights: LayerWeights, d: int) -> LayerWeights:
