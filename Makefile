@@ -1,11 +1,13 @@
 # Every command makes the environment .venv first (tools/bootstrap.py); the second time that takes
-# a fraction of a second. `make help` lists the commands.
+# a fraction of a second. `make help` lists the commands; ARGS is handed on to release, grade and
+# bench, as in `make grade ARGS=--sample`.
 
 PYTHON ?= python3
 JOBS ?= 2
 PORT ?= 8000
 TORCH ?= auto
 TORCH_INDEX ?=
+ARGS ?=
 
 export TORCH TORCH_INDEX
 # Programs of the environment first: nbgrader and others call each other by name.
@@ -47,14 +49,14 @@ notebooks: environment  ## execute and normalise every notebook of the book (a f
 	@$(RUN) python tools/notebooks.py --jobs $(JOBS)
 
 release: environment  ## make the student version of each assignment from solutions/
-	@$(RUN) python -m icl_lessons.grading release
+	@$(RUN) python tools/grade.py release $(ARGS)
 
 grade: environment  ## grade what was submitted, in a sandbox; feedback and grades in grading/
-	@$(RUN) python -m icl_lessons.grading grade
+	@$(RUN) python tools/grade.py grade $(ARGS)
 
 bench: EXTRAS = --extra benchmark
 bench: environment  ## measure training against plain implementations (a few minutes)
-	@$(RUN) python benchmarks/bench.py
+	@$(RUN) python benchmarks/bench.py $(ARGS)
 
 lock: environment  ## resolve the pinned versions again (constraints.txt)
 	@$(RUN) python tools/lock.py

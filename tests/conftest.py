@@ -56,14 +56,6 @@ def pytest_terminal_summary(terminalreporter):
         )
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_torch_thread():
-    """Small models are fastest on one thread, and the workers do not fight for cores."""
-    import torch
-
-    torch.set_num_threads(1)
-
-
 @pytest.fixture(scope="session")
 def chromium():
     """The path of Chromium; use it in tests marked `needs_chromium`."""
