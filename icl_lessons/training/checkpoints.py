@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from icl_lessons.runtime import provenance
+
 FILE_NAME = "checkpoint.pt"
 
 
@@ -51,8 +53,8 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
         theirs, versions = payload["identity"], payload["versions"]
     except Exception as error:
         raise CheckpointError(
-            f"checkpoint_dir: {path} cannot be read as a checkpoint "
-            f"({type(error).__name__}: {error}); delete it to start again"
+            f"checkpoint_dir: {path} cannot be read as a checkpoint ({type(error).__name__}); "
+            "delete it to start again"
         ) from error
     if payload["fingerprint"] != fingerprint(identity):
         keys = sorted(identity.keys() | theirs.keys())
@@ -65,15 +67,12 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
             f"checkpoint_dir: {path} belongs to another run: {'; '.join(changes)}. Use another "
             "folder, or delete the file to start again"
         )
-    changed = {
-        k: (v, identity_version)
-        for k, v in versions.items()
-        if (identity_version := current_versions().get(k)) != v
-    }
+    now = current_versions()
+    changed = {name: old for name, old in versions.items() if now.get(name) != old}
     if changed:
         warnings.warn(
             "resuming a checkpoint of other versions, so the last bits of the result may differ: "
-            + ", ".join(f"{k} {old} then, {new} now" for k, (old, new) in changed.items()),
+            + ", ".join(f"{name} {old} then, {now[name]} now" for name, old in changed.items()),
             stacklevel=3,
         )
     return payload
@@ -81,6 +80,5 @@ def load_checkpoint(folder: Path, identity: dict[str, Any]) -> dict[str, Any] | 
 
 def current_versions() -> dict[str, str]:
     """The versions on which the last bits of a result depend."""
-    from icl_lessons.runtime import provenance
-
-    return {name: provenance()[name] for name in ("icl_lessons", "torch")}
+    known = provenance()
+    return {name: known[name] for name in ("icl_lessons", "torch")}

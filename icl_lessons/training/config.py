@@ -44,19 +44,19 @@ class TrainingConfig:
     steps: int
     batch_size: int = 64
     n_context: int = 10
-    learning_rate: float = 1e-3
+    learning_rate: float | int = 1e-3
     optimizer: Literal["adam", "adamw"] = "adam"
     betas: tuple[float, float] = (0.9, 0.999)
-    epsilon: float = 1e-8
-    weight_decay: float = 0.0
+    epsilon: float | int = 1e-8
+    weight_decay: float | int = 0.0
     schedule: Literal["constant", "linear_decay", "cosine", "triangle"] = "constant"
     warmup: int = 0
-    clip: float | None = None
+    clip: float | int | None = None
     seeds: tuple[int, ...] = (0,)
     log_every: int = 1
     validate_every: int = 100
     checkpoint_every: int = 1000
-    target_loss: float | None = None
+    target_loss: float | int | None = None
     patience: int | None = None
     sample_on_device: bool = False
 

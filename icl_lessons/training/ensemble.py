@@ -45,13 +45,10 @@ class Ensemble:
         else:
             objectives = [self._objective, *(Objective(m, loss) for m in models[1:])]
             self._parameters, self._buffers = stack_module_state(objectives)
+        # What gradients reach; the first axis is the seed if there are several.
+        self.trainable = [p for p in self._parameters.values() if p.requires_grad]
         if not self.trainable:
             raise ValueError("model: it has no parameter to train")
-
-    @property
-    def trainable(self) -> list[Tensor]:
-        """The parameters that gradients reach; the first axis is the seed if there are several."""
-        return [p for p in self._parameters.values() if p.requires_grad]
 
     def losses(self, batches: Sequence[Any]) -> Float[Tensor, " seeds"]:
         """The loss of each model on its batch; ``batches`` is empty for a loss without data."""
@@ -72,12 +69,12 @@ class Ensemble:
         """Shorten each model's gradient to norm ``limit`` where it is longer."""
         gradients = [p.grad for p in self.trainable if p.grad is not None]
         if self.size == 1:
-            torch.nn.utils.clip_grad_norm_(self.trainable, limit)
-            return
-        squares = sum(g.flatten(1).square().sum(1) for g in gradients)
+            squares = sum(g.square().sum() for g in gradients)
+        else:
+            squares = sum(g.flatten(1).square().sum(1) for g in gradients)
         factor = (limit / (squares.sqrt() + 1e-6)).clamp(max=1.0)
         for g in gradients:
-            g.mul_(factor.reshape(-1, *[1] * (g.ndim - 1)))
+            g.mul_(factor if self.size == 1 else factor.reshape(-1, *[1] * (g.ndim - 1)))
 
     def state(self) -> dict[str, Tensor]:
         """A copy of all weights, by the model's own names, ``[seeds, ...]``."""

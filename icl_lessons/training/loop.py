@@ -222,7 +222,8 @@ class _Loop:
             self._check_losses(step + 1)
             if self.validate is None and self._enough(losses.detach()):
                 return False
-        self.optimizer.zero_grad(set_to_none=True)
+        for parameter in self.ensemble.trainable:
+            parameter.grad = None
         losses.sum().backward()
         if config.clip is not None:
             self.ensemble.clip_gradients(config.clip)
