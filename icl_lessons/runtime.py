@@ -113,7 +113,7 @@ def check_integer(name: str, value: int, *, at_least: int) -> None:
         raise ValueError(f"{name}: got {value!r}; use an integer of {at_least} or more")
 
 
-def check_number(name: str, value: float, *, positive: bool = False) -> None:
+def check_number(name: str, value: float | int, *, positive: bool = False) -> None:
     """Raise a ValueError unless ``value`` is finite and not negative (or, if asked, positive)."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0 or (positive and value == 0):
