@@ -173,21 +173,22 @@ def claims_table_html(records: Iterable[ClaimRecord], *, up_to: str = "..") -> s
     """
     rows = []
     for record in records:
-        sign = {"at most": "≤", "at least": "≥", "within": "± "}[record.comparison]
-        cells = (
-            f'<a href="{up_to}/{record.chapter}.html"><code>{html.escape(record.id)}</code></a>'
-            f"<br>{html.escape(record.says)}"
-            + (f"<br><small>{html.escape(record.note)}</small>" if record.note else ""),
-            html.escape(f"{record.paper}, {record.where}"),
-            html.escape(record.kind),
-            f"{number(record.measured, record.kind)}<br><small>{html.escape(record.unit)}</small>",
-            f"{sign} {number(record.bound)}",
-            number(record.reported),
-            f'<span class="verdict {VERDICT_CLASSES[record.verdict]}">'
+        sign = {"at most": "≤", "at least": "≥", "within": "±"}[record.comparison]
+        link = f'<a href="{up_to}/{record.chapter}.html"><code>{html.escape(record.id)}</code></a>'
+        source = html.escape(f"{record.kind} · {record.paper}, {record.where}")
+        note = f"<small>{html.escape(record.note)}</small>" if record.note else ""
+        cells = {
+            "Claim": f"<p>{html.escape(record.says)}</p>{note}<small>{link} · {source}</small>",
+            "Measured here": f"{number(record.measured, record.kind)} "
+            f"<small>{html.escape(record.unit)}</small>",
+            "Held to": f"{sign} {number(record.bound)}",
+            "Paper reports": number(record.reported),
+            "Verdict": f'<span class="verdict {VERDICT_CLASSES[record.verdict]}">'
             f"{html.escape(record.verdict)}</span>",
-        )
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    head = ("Claim", "Source", "Kind", "Measured here", "Held to", "Paper reports", "Verdict")
+        }
+        row = "".join(f'<td data-title="{title}">{cell}</td>' for title, cell in cells.items())
+        rows.append(f"<tr>{row}</tr>")
+    head = ("Claim", "Measured here", "Held to", "Paper reports", "Verdict")
     return (
         '<table class="ledger"><thead><tr>'
         + "".join(f'<th scope="col">{title}</th>' for title in head)
@@ -312,10 +313,16 @@ def run_experiment(
         round(time.perf_counter() - start, 2),
     )
     if out is not None:
-        from icl_lessons.figures import save
+        import matplotlib.pyplot as plt
+
+        from icl_lessons.figures import save, use_style
 
         write_whole(out / f"{name}.{scale}.json", record.json() + "\n")
-        save(declared.figure(result), out / f"{name}.{scale}.svg")
+        with plt.rc_context():  # the course's style, for this figure alone
+            use_style()
+            fig = declared.figure(result)
+            save(fig, out / f"{name}.{scale}.svg")
+            plt.close(fig)
     return record
 
 

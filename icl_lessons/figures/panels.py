@@ -20,25 +20,33 @@ def draw_matrix(
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     decimals: int = 1,
+    numbers: bool = True,
 ) -> None:
     """A small matrix as a table of numbers, shaded by size; negative entries are hatched.
 
     Args:
         blocks: draw a rule before these rows and columns, such as ``(d,)`` for blocks of a token.
         decimals: of the numbers; a zero is drawn as a faint dot.
+        numbers: write them; without, the shade goes from nothing to full, for larger matrices.
     """
     matrix = np.asarray(matrix, dtype=float)
     rows, columns = matrix.shape
     largest = np.abs(matrix).max() or 1.0
     for (i, j), value in np.ndenumerate(matrix):
-        if abs(value) > 1e-12:
+        share = abs(value) / largest
+        if not numbers:
+            if share > 0.01:
+                hatch = "////" if value < 0 and share > 0.1 else None
+                look = {"facecolor": color, "edgecolor": COLORS["page"], "linewidth": 0.4}
+                ax.add_patch(Rectangle((j, i), 1, 1, alpha=share, hatch=hatch, **look))
+        elif abs(value) > 1e-12:
             ax.add_patch(
                 Rectangle(
                     (j, i),
                     1,
                     1,
                     facecolor=color,
-                    alpha=0.12 + 0.3 * abs(value) / largest,
+                    alpha=0.12 + 0.3 * share,
                     hatch="////" if value < 0 else None,
                     edgecolor=COLORS["page"],
                     linewidth=0.6,

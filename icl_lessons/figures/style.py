@@ -111,6 +111,8 @@ def _svg(fig: Figure, salt: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"\s*\n\s*", "\n", text)
+    # A style element inside a page's SVG would reach every drawing on the page.
+    text = text.replace('<style type="text/css">*{', '<style type="text/css">.icl-figure svg *{')
     # Ids are made unique to the figure, since many figures share one page.
     prefix = "f" + hashlib.sha256(salt.encode()).hexdigest()[:8]
     text = re.sub(r'id="([^"]+)"', rf'id="{prefix}-\1"', text)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from icl_lessons.figures import COLORS, LINE_STYLES, band, use_style
 
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
 TRAINED = COLORS["gradient_descent"]
 TEXTBOOK = COLORS["bayesian"]
+
+
+def _plain_log_ticks(ax: Axes) -> None:
+    """Ticks at 1, 2, 5 times powers of ten, written out."""
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def draw_losses(ax: Axes, result: "OneLayerOneStepResult") -> None:
@@ -46,7 +54,7 @@ def draw_agreement(ax: Axes, result: "OneLayerOneStepResult") -> None:
     ):
         band(ax, result.steps, values, color=color, label=label, linestyle=style, linewidth=2)
     ax.set(xlabel="updates of the weights", ylabel="cosine, or difference", ylim=(-0.15, None))
-    ax.legend(loc="center right")
+    ax.legend(loc="upper right")
 
 
 def draw_interpolation(ax: Axes, result: "OneLayerOneStepResult") -> None:
@@ -75,7 +83,7 @@ def draw_interpolation(ax: Axes, result: "OneLayerOneStepResult") -> None:
         ylabel="loss, ½ E (ŷ − y)²",
         ylim=(0, None),
     )
-    ax.legend(loc="upper right")
+    ax.legend(loc="lower center")
 
 
 def draw_input_shift(ax: Axes, result: "OneLayerOneStepResult") -> None:
@@ -100,6 +108,7 @@ def draw_input_shift(ax: Axes, result: "OneLayerOneStepResult") -> None:
         ylabel="loss, ½ E (ŷ − y)² (log)",
         yscale="log",
     )
+    _plain_log_ticks(ax)
     ax.legend(loc="upper left")
 
 
@@ -121,6 +130,7 @@ def draw_task_shift(ax: Axes, result: "OneLayerOneStepResult") -> None:
         **LINE_STYLES["textbook"],
     )
     ax.set(xlabel="tasks multiplied by", ylabel="loss, ½ E (ŷ − y)² (log)", yscale="log")
+    _plain_log_ticks(ax)
     ax.legend(loc="upper left")
 
 
