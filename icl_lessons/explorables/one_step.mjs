@@ -1,6 +1,6 @@
 // One layer, one step: gradient descent and attention on the same examples, moved by the reader.
 import {
-  axes, button, clamp, dragHandles, formatNumber, handle, html, labelledRange, labelledSelect,
+  axes, button, clamp, component, dragHandles, formatNumber, handle, html, labelledRange, labelledSelect,
   linearScale, onResize, oncePerFrame, plural, roundTo, shortNumber, subscript, svg, ticks, uniqueId,
 } from "./parts.mjs";
 import { bestStepSize, divergenceStepSize, gradientDescent, loss, solve } from "./one_step_math.mjs";
@@ -237,7 +237,7 @@ function render({ model, el }) {
     html("p", { class: "icl-title" }, title), ...children);
   const keys = html("p", { class: "icl-note" },
     "Drag an example or the query, or focus it and use the arrow keys: 0.1 a press, 0.01 with Shift. Delete removes an example.");
-  const root = html("div", { class: "icl-explorable icl-one-step", role: "group", "aria-label": "Explorable: one layer, one step" },
+  const root = component("icl-one-step", "Explorable: one layer, one step",
     html("div", { class: "icl-bar" }, presets.el, reset),
     html("div", { class: "icl-controls" }, stepSize.el, steps.el, weight.el),
     tiles,

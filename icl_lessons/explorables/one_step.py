@@ -169,13 +169,13 @@ class OneStepExplorer(Explorable):
             "o",
             color=_GRADIENT_DESCENT,
             markersize=6,
-            label="both predictions at the query",
+            label="prediction at the query",
         )
         return (
             f"{_plural(len(self.xs), 'example')} and the lines of gradient descent with step size "
             f"{self.step_size:g}: from slope {path[0]:.2f} to slope {path[-1]:.2f} after "
-            f"{_plural(self.steps, 'step')}. At x = {self.x_query:g} gradient descent and "
-            f"{_plural(self.steps, 'linear attention layer')} both predict {prediction:.2f}."
+            f"{_plural(self.steps, 'step')}. At x = {self.x_query:g} gradient descent predicts "
+            f"{prediction:.2f}, and so does Proposition 1's attention with as many layers."
         )
 
 

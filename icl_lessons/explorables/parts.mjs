@@ -11,7 +11,11 @@ export function uniqueId(prefix = "part") {
   return `icl-${prefix}-${stamp}-${counter}`;
 }
 
+// JupyterLab takes arrow keys and Enter for itself unless the focused element says not to.
+const TAKES_KEYS = new Set(["input", "select", "button", "summary"]);
+
 function build(node, attributes, children) {
+  if (TAKES_KEYS.has(node.localName) || attributes?.tabindex) node.setAttribute("data-lm-suppress-shortcuts", "true");
   for (const [name, value] of Object.entries(attributes ?? {})) {
     if (value === null || value === undefined || value === false) continue;
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
@@ -52,6 +56,10 @@ export function shortNumber(value, digits = 3) {
 }
 
 export const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
+/** The outermost element of a component. */
+export const component = (name, label, ...children) =>
+  html("div", { class: `icl-explorable ${name}`, role: "group", "aria-label": label }, ...children);
 
 /** A button of the page's size for fingers. */
 export function button(text, onclick, attributes = {}) {

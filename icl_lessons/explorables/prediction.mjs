@@ -2,7 +2,7 @@
 // The question (role "ask") and the answer (role "reveal") are two components with one key; they
 // find each other through events on the document, and the guess is kept in localStorage.
 import {
-  button, clamp, html, linearScale, onResize, oncePerFrame, shortNumber, svg, uniqueId,
+  button, clamp, component, html, linearScale, onResize, oncePerFrame, shortNumber, svg, uniqueId,
 } from "./parts.mjs";
 
 const EVENT = "icl-lessons:prediction";
@@ -70,7 +70,7 @@ function render({ model, el }) {
 
   const body = html("div", {});
   const status = html("div", { "aria-live": "polite" });
-  const root = html("div", { class: "icl-explorable icl-prediction", role: "group", "aria-label": asks ? "Predict, then run: your guess" : "Predict, then run: the answer" },
+  const root = component("icl-prediction", asks ? "Predict, then run: your guess" : "Predict, then run: the answer",
     html("p", { class: "icl-eyebrow" }, asks ? "Predict, then run" : "Your guess and the measurement"),
     html("p", { class: "icl-question" }, get("question")), body, status);
   el.append(root);

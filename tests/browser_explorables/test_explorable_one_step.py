@@ -9,7 +9,7 @@ from bare_page import call, put_in, settle, state
 
 from icl_lessons.estimators.descent import context_loss, gradient_descent_path
 from icl_lessons.estimators.least_squares import least_squares_weights
-from icl_lessons.explorables import OneStepExplorer
+from icl_lessons.explorables import OneStepExplorer, Prediction
 from icl_lessons.explorables.base import component_source
 from icl_lessons.gradient_descent.one_step import gradient_descent_attention
 
@@ -365,8 +365,16 @@ def test_words_for_those_who_do_not_see_the_plots(mount):
         .length"""
     )
     assert unnamed == 0
-    ids = page.evaluate("[...document.querySelectorAll('[id]')].map((el) => el.id)")
-    assert len(ids) == len(set(ids))
+
+
+def test_jupyterlab_is_told_to_leave_the_keys_alone(mount):
+    """JupyterLab's notebook takes arrow keys from a focused element without this attribute."""
+    page = mount(OneStepExplorer(), Prediction(key="k", question="How many?", low=0, high=1))
+    taken = page.evaluate(
+        """() => [...document.querySelectorAll('input, select, button, summary, [tabindex]')]
+        .filter((el) => !el.hasAttribute('data-lm-suppress-shortcuts')).length"""
+    )
+    assert taken == 0
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -1,0 +1,81 @@
+"""The components under the book's own host, from state stored as a notebook stores it."""
+
+import json
+
+import pytest
+from bare_page import settle
+
+from icl_lessons.explorables import OneStepExplorer, Prediction
+
+pytestmark = pytest.mark.needs_chromium
+
+STATE = "application/vnd.jupyter.widget-state+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def stored_page(widgets: list, views: list) -> str:
+    """A page with the widgets' state once, and a place for each view."""
+    state = {
+        widget.model_id: {
+            "model_name": "AnyModel",
+            "model_module": "anywidget",
+            "model_module_version": "~0.9.*",
+            "state": widget.get_state(),
+        }
+        for widget in widgets
+    }
+    places = "".join(
+        f'<script type="{VIEW}">{json.dumps({"model_id": widget.model_id})}</script>'
+        for widget in views
+    )
+    stored = json.dumps({"version_major": 2, "version_minor": 0, "state": state})
+    return f'{places}<script type="{STATE}">{stored.replace("</", "<" + chr(92) + "/")}</script>'
+
+
+@pytest.fixture
+def book_page(mount, root):
+    def open_page(widgets, views):
+        page = mount()
+        page.evaluate(
+            "(text) => { document.querySelector('main').innerHTML = text; }",
+            stored_page(widgets, views),
+        )
+        page.add_script_tag(content=(root / "book/_static/widget_host.js").read_text("utf-8"))
+        page.evaluate("() => window.iclWidgets.ready")
+        settle(page)
+        return page
+
+    return open_page
+
+
+def test_two_views_of_one_explorer_move_together(book_page):
+    explorer = OneStepExplorer(steps=2)
+    page = book_page([explorer], [explorer, explorer])
+    first, second = page.locator(".icl-one-step").all()
+    page.get_by_role("slider", name="Step size").first.focus()
+    page.keyboard.press("ArrowRight")
+    settle(page)
+    shown = [one.get_attribute("data-gradient-descent-prediction") for one in (first, second)]
+    moved = OneStepExplorer(steps=2, step_size=0.51).weights()[-1] * 1.4
+    assert [float(number) for number in shown] == pytest.approx([moved, moved], abs=1e-12)
+    page.get_by_role("button", name="Reset").last.click()
+    settle(page)
+    assert float(first.get_attribute("data-gradient-descent-prediction")) == pytest.approx(
+        explorer.weights()[-1] * 1.4, abs=1e-12
+    )
+
+
+def test_a_question_and_its_answer_on_a_stored_page(book_page):
+    guess = Prediction(key="k", question="How many?", low=0, high=10)
+    reveal = guess.reveal(7, "Counted.")
+    page = book_page([guess, reveal], [guess, reveal])
+    ask, answer = page.locator(".icl-prediction").all()
+    assert "Counted." not in page.locator("main").inner_text()
+    assert answer.get_attribute("data-state") == "waiting"
+    page.get_by_label("Your guess", exact=True).fill("8")
+    page.get_by_role("button", name="This is my guess").click()
+    settle(page)
+    for one in (ask, answer):
+        assert one.get_attribute("data-state") == "compared"
+        assert "You guessed 8, measured: 7." in one.inner_text()
+    page.evaluate("() => window.iclWidgets.dispose()")
