@@ -28,7 +28,7 @@ environment:  ## make or update .venv (2 to 6 minutes, once)
 
 book: environment  ## build the book into _build/html (under a minute)
 	@echo "Building the book from the stored outputs: under a minute."
-	@$(RUN) jupyter-book build book --config _config.yml --path-output . -W --keep-going
+	@$(RUN) jupyter-book build book --config _config.yml --path-output . -W --keep-going -q
 	@echo
 	@echo "The book is in _build/html/index.html. With search: make serve"
 
