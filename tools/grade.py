@@ -29,7 +29,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument("--assignment", help="its folder in solutions/; all if not given")
     grade.add_argument("--submitted", type=Path, help="folder of hand-ins [grading/submitted]")
     grade.add_argument(
-        "--sample", action="store_true", help="grade made-up hand-ins, in grading/sample"
+        "--sample",
+        action="store_true",
+        help="grade made-up hand-ins in grading/sample (also done when nothing is handed in)",
     )
     grade.add_argument("--again", action="store_true", help="run also what has not changed")
     grade.add_argument(
@@ -59,6 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
             commands.make_release(ROOT, chosen.assignment)
             return 0
         rows = []
+        if chosen.submitted is None and not chosen.sample and not handed_in():
+            print("Nothing is handed in below grading/submitted: grading made-up hand-ins instead.")
+            chosen.sample = True
         for name in names:
             if chosen.sample:
                 rows += grade_samples(name, chosen)
@@ -74,11 +79,6 @@ def main(arguments: list[str] | None = None) -> int:
             place = ROOT / "grading" / ("sample/grading" if chosen.sample else "")
             print(f"\n{commands.table(rows)}\n")
             print(f"grades:   {place / 'grades.csv'}\nfeedback: {place / 'feedback'}")
-        elif chosen.submitted is None and not chosen.sample:
-            print(
-                "Nothing to grade. To see the whole path at work on made-up hand-ins:\n"
-                "    python tools/grade.py grade --sample"
-            )
         return 0
     except (SandboxUnavailable, ReleaseError, ValueError) as error:
         print(error, file=sys.stderr)
@@ -86,6 +86,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("Stopped. Run the same command again to go on.", file=sys.stderr)
         return 130
+
+
+def handed_in() -> bool:
+    """Whether there is anything in the folder of hand-ins."""
+    folder = ROOT / "grading" / "submitted"
+    return folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
 
 
 def grade_samples(name: str, chosen: argparse.Namespace):

@@ -315,7 +315,7 @@ def _plain(value: object) -> str:
 
 def _in_words(row: Row) -> str:
     if row.reason:
-        return f"0 of {row.max_score:g}, {row.reason.split('.')[0].lower()}"
+        return f"0 of {row.max_score:g}, not graded: {row.reason[:60].rstrip()} ..."
     waits = f", {row.waiting:g} wait for a person" if row.waiting else ""
     flags = f", {len(row.flags)} flag{'s' * (len(row.flags) > 1)}" if row.flags else ""
     return f"{row.score:g} of {row.max_score:g}{waits}{flags}"

@@ -78,6 +78,7 @@ pre code { padding: 0; }
 .wait { border-color: var(--wait); }
 .good b { color: var(--good); } .bad b { color: var(--bad); } .wait b { color: var(--wait); }
 .label { font-size: .85rem; color: var(--soft); margin: 1rem 0 -.4rem; }
+p, li { overflow-x: auto; overflow-y: hidden; } math[display="block"] { overflow-x: auto; }
 .scroll { overflow-x: auto; } a { color: inherit; } details { margin: .4rem 0 .4rem .6rem; }
 """
 LIGHT = HtmlFormatter(style="tango").get_style_defs(".highlight")
@@ -86,8 +87,9 @@ DARK = HtmlFormatter(style="github-dark").get_style_defs(".highlight")
 
 def formula(tex: str, *, block: bool) -> str:
     """MathML for a formula; its source, as code, where it cannot be converted."""
+    tex = re.sub(r"\\(mathbb|mathrm|mathcal) (\w)", r"\\\1{\2}", tex)
     try:
-        return to_mathml(tex.replace(r"\rm ", r"\mathrm "), "block" if block else "inline")
+        return to_mathml(tex, display="block" if block else "inline")
     except Exception:
         return f"<code>{html.escape(tex)}</code>"
 
@@ -104,7 +106,10 @@ def markdown(source: str) -> str:
 
     text = MATH.sub(keep, source.replace("\ue000", "").replace("\ue001", ""))
     clean = bleach.clean(markdown2html_mistune(text), tags=TAGS, attributes=ATTRIBUTES, strip=True)
-    clean = clean.replace("¶", "").replace("<table>", '<div class="scroll"><table>')
+    clean = re.sub(r'<a href="#[^"]*">(¶|&#182;|&para;)</a>', "", clean)
+    # a link into the repository leads nowhere from a page that was sent to a student
+    clean = re.sub(r'<a href="(?!https?://|#)[^"]*">(.*?)</a>', r"\1", clean, flags=re.DOTALL)
+    clean = clean.replace("<table>", '<div class="scroll"><table>')
     clean = clean.replace("</table>", "</table></div>")
     return re.sub("\ue000(\\d+)\ue001", lambda m: formulas[int(m[1])], clean)
 
@@ -148,6 +153,13 @@ def outputs_html(cell: dict, secret: list[str]) -> str:
         if text:
             parts.append(f'<pre class="output">{html.escape(text)}</pre>')
     return "".join(parts)
+
+
+def label(grade_id: str) -> str:
+    """``ex3-hidden`` in words."""
+    kinds = {"visible": "checks in sight", "hidden": "hidden tests", "written": "written answer"}
+    found = re.fullmatch(r"ex(\d+)-(\w+)", grade_id)
+    return f"{found[1]}, {kinds.get(found[2], found[2])}" if found else grade_id
 
 
 def _points(value: float) -> str:
@@ -226,7 +238,7 @@ def render(
             + "</div>"
         )
         rows.append(
-            f'<tr><td><a href="#{html.escape(grade_id)}">{html.escape(grade_id)}</a></td>'
+            f'<tr><td><a href="#{html.escape(grade_id)}">{html.escape(label(grade_id))}</a></td>'
             f'<td class="number">{points}</td><td>{html.escape(sentence)}</td></tr>'
         )
     waits = " An answer still waits for its reader." if waiting and not reason else ""
@@ -234,7 +246,7 @@ def render(
         f'<div class="verdict bad"><b>0 of {_points(max_score)}</b> · {html.escape(reason)}</div>'
         if reason
         else f"<p><b>{_points(score)} of {_points(max_score)} points.</b>{waits}</p>"
-        '<div class="scroll"><table><thead><tr><th>test or answer</th><th class="number">points'
+        '<div class="scroll"><table><thead><tr><th>exercise</th><th class="number">points'
         f"</th><th>what it says</th></tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
     title = f"Feedback: {assignment}, {student}"

@@ -38,6 +38,7 @@ def secret_lines(sources: Iterable[str]) -> list[str]:
         shown, lines = split(source)
         shown_text += shown + "\n"
         hidden.update(line.strip() for line in lines)
+    hidden.update({BEGIN, END} if hidden else ())
     secret = [line for line in hidden if len(line) >= SHORTEST and line not in shown_text]
     return sorted(secret, key=lambda line: (-len(line), line))
 
