@@ -34,19 +34,20 @@ function remember(key, guess) {
   }
 }
 
-/** How a guess compares with a measured number, in words. */
-export function compareNumbers(guess, answer, log) {
+/** How a guess compares with a measured number, in words. `signed`: a share of it means little. */
+export function compareNumbers(guess, answer, { log = false, signed = false, unit = "" } = {}) {
   if (guess === answer) return "You guessed it exactly.";
+  const side = guess > answer ? "high" : "low";
   if (log && guess > 0 && answer > 0) {
     const ratio = Math.max(guess / answer, answer / guess);
-    if (ratio < 1.05) return "Your guess is within 5 % of it.";
-    return `Your guess is ${shortNumber(ratio, ratio < 10 ? 1 : 0)} times too ${guess > answer ? "high" : "low"}.`;
+    if (ratio < 1.05) return "Your guess is within 5 % of it.";
+    return `Your guess is ${shortNumber(ratio, ratio < 10 ? 1 : 0)} times too ${side}.`;
   }
-  if (answer === 0) return `Your guess is ${readable(Math.abs(guess))} too ${guess > 0 ? "high" : "low"}.`;
+  const gap = readable(Math.abs(guess - answer));
+  if (unit === "%") return `Your guess is ${gap} percentage point${gap === "1" ? "" : "s"} too ${side}.`;
   const share = Math.abs(guess - answer) / Math.abs(answer);
-  if (share < 0.01) return "Your guess is within 1 % of it.";
-  return share < 2 ? `Your guess is ${shortNumber(100 * share, 0)} % too ${guess > answer ? "high" : "low"}.`
-    : `Your guess is ${readable(Math.abs(guess - answer))} too ${guess > answer ? "high" : "low"}.`;
+  if (signed || answer === 0 || share >= 2) return `Your guess is ${gap} too ${side}.`;
+  return share < 0.01 ? "Your guess is within 1 % of it." : `Your guess is ${shortNumber(100 * share, 0)} % too ${side}.`;
 }
 
 /** Three significant digits. */
@@ -62,7 +63,7 @@ function render({ model, el }) {
   const entry = record(key);
   const asks = get("role") === "ask";
   const isNumber = get("kind") === "number";
-  const withUnit = (value) => (isNumber ? `${readable(value)}${get("unit") ? ` ${get("unit")}` : ""}` : value);
+  const withUnit = (value) => (isNumber ? `${readable(value)}${get("unit") ? ` ${get("unit")}` : ""}` : value);
   const tell = () => document.dispatchEvent(new CustomEvent(EVENT, { detail: { key } }));
   const valid = (guess) => (isNumber ? Number.isFinite(guess) : get("choices").includes(guess));
   if (entry.guess !== null && !valid(entry.guess)) entry.guess = null;
@@ -183,7 +184,7 @@ function render({ model, el }) {
     if (isNumber && get("low") !== null) nodes.push(scaleFigure());
     nodes.push(hasGuess
       ? line("You guessed ", html("strong", {}, isNumber ? readable(guess) : guess), ", measured: ", html("strong", {}, withUnit(answer)), ". ",
-        isNumber ? compareNumbers(guess, answer, get("log"))
+        isNumber ? compareNumbers(guess, answer, { log: get("log"), signed: get("low") < 0, unit: get("unit") })
           : guess === answer ? "It went as you predicted." : "It went another way than you predicted.")
       : line("You did not guess. Measured: ", html("strong", {}, withUnit(answer)), "."));
     if (entry.explanation) nodes.push(line(entry.explanation));

@@ -1,9 +1,10 @@
 """*Predict, then run* in a real browser: nothing is told before the reader commits."""
 
 import pytest
-from bare_page import put_in, settle, state
+from bare_page import call, put_in, settle, state
 
 from icl_lessons.explorables import Prediction
+from icl_lessons.explorables.base import component_source
 
 pytestmark = pytest.mark.needs_chromium
 
@@ -42,7 +43,7 @@ def test_the_answer_waits_for_the_guess_and_then_both_places_show_it(mount):
     for which in (ASK, REVEAL):
         assert state_of(page, which) == "compared"
         text = page.locator(which).inner_text()
-        assert "You guessed 0.3, measured: 0.206 (half squared error)." in text
+        assert "You guessed 0.3, measured: 0.206\u00a0(half squared error)." in text
         assert "1.5 times too high" in text and "Because." in text
     assert page.locator(REVEAL).get_attribute("data-answer") == "0.20623"
     assert state(page, 0)["guess"] == 0.3
@@ -145,6 +146,28 @@ def test_in_a_notebook_the_answer_comes_later_or_changes(mount):
     page.evaluate("window.models[1].set('answer', 'One step')")
     settle(page)
     assert page.locator(ASK).get_attribute("data-answer") == "One step"
+
+
+@pytest.mark.parametrize(
+    ("guess", "answer", "options", "words"),
+    [
+        (0.3, 0.2, {}, "50\u00a0% too high."),
+        (0.1, 0.2, {}, "50\u00a0% too low."),
+        (0.2001, 0.2, {}, "within 1\u00a0%"),
+        (3, 0.2, {}, "Your guess is 2.8 too high."),
+        (0.3, 0, {}, "Your guess is 0.3 too high."),
+        (0.1, 0.2, {"log": True}, "2 times too low."),
+        (0.202, 0.2, {"log": True}, "within 5\u00a0%"),
+        (-1, 0.2, {"log": True, "signed": True}, "1.2 too low."),
+        (-2, 1, {"signed": True}, "Your guess is 3 too low."),
+        (5, -0.3, {"unit": "%"}, "5.3 percentage points too high."),
+        (2, 2, {}, "exactly"),
+    ],
+)
+def test_a_guess_is_compared_in_words(mount, guess, answer, options, words):
+    source = component_source("prediction")
+    [text] = call(mount(), source, "compareNumbers", [[guess, answer, options]])
+    assert words in text
 
 
 def test_text_is_text(mount):
