@@ -78,7 +78,7 @@ pre code { padding: 0; }
 .wait { border-color: var(--wait); }
 .good b { color: var(--good); } .bad b { color: var(--bad); } .wait b { color: var(--wait); }
 .label { font-size: .85rem; color: var(--soft); margin: 1rem 0 -.4rem; }
-p, li { overflow-x: auto; overflow-y: hidden; } math[display="block"] { overflow-x: auto; }
+p { overflow-x: auto; overflow-y: hidden; } math[display="block"] { overflow-x: auto; }
 .scroll { overflow-x: auto; } a { color: inherit; } details { margin: .4rem 0 .4rem .6rem; }
 """
 LIGHT = HtmlFormatter(style="tango").get_style_defs(".highlight")
