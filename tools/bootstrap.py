@@ -498,7 +498,7 @@ def make(root, extras, echo=print, torch="auto", index=""):
             remove(venv)
         if fresh:
             size = "1.8 GB" if build == "cpu" else "8 GB"
-            echo("Making the environment in %s, once: 2 to 6 minutes with a quick network, "
+            echo("Making the environment in %s, once: usually 2 to 6 minutes, "
                  "about %s on disk." % (VENV, size))  # fmt: skip
         open(os.path.join(root, STATE, "pip.log"), "w").close()
         mark_unfinished(venv)
