@@ -72,7 +72,30 @@
     };
   }
 
+  /** What a button says on its face is its name: the theme's own labels say something else. */
+  function nameByText() {
+    for (const el of document.querySelectorAll(".search-button-field, details > summary")) {
+      el.removeAttribute("aria-label");
+    }
+  }
+
+  /** A long signature is set in lines; the list that they come in has no terms, so it is none. */
+  function linesOfSignatures() {
+    for (const list of document.querySelectorAll("dt.sig dl")) {
+      const lines = document.createElement("div");
+      for (const item of list.children) {
+        const line = document.createElement("div");
+        line.className = "sig-line";
+        line.append(...item.childNodes);
+        lines.append(line);
+      }
+      list.replaceWith(lines);
+    }
+  }
+
   function watch() {
+    nameByText();
+    linesOfSignatures();
     markParts();
     cleanExcerpts();
     fit();
