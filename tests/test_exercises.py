@@ -157,3 +157,12 @@ def test_json_ends_with_a_newline():
     for path in SOURCES:
         text = path.read_text()
         assert text.endswith("\n") and json.loads(text)["nbformat"] == 4
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: p.parent.name)
+def test_links_lead_to_files(path):
+    exercise = ROOT / "exercises" / path.parent.name
+    for cell in nbformat.read(path, 4).cells:
+        if cell.cell_type == "markdown":
+            for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", cell.source):
+                assert (exercise / link).is_file(), link
