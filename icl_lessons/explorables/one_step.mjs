@@ -1,7 +1,7 @@
 // One layer, one step: gradient descent and attention on the same examples, moved by the reader.
 import {
   axes, button, clamp, component, dragHandles, formatNumber, handle, html, labelledRange, labelledSelect,
-  linearScale, onResize, oncePerFrame, plural, roundTo, shortNumber, subscript, svg, ticks, uniqueId,
+  linearScale, numberNodes, onResize, oncePerFrame, plural, roundTo, shortNumber, subscript, svg, ticks, uniqueId,
 } from "./parts.mjs";
 import { bestStepSize, divergenceStepSize, gradientDescent, loss, solve } from "./one_step_math.mjs";
 import { caption, description, NO_EXAMPLES } from "./one_step_words.mjs";
@@ -317,9 +317,9 @@ function render({ model, el }) {
 
   function drawNumbers() {
     const empty = solution.n === 0;
-    numbers.descent.textContent = empty ? "none" : formatNumber(solution.prediction, 4);
-    numbers.attention.textContent = empty ? "none" : formatNumber(solution.attentionPrediction, 4);
-    numbers.difference.textContent = empty ? "none" : formatNumber(solution.difference, 4);
+    numbers.descent.replaceChildren(...numberNodes(solution.prediction, 4));
+    numbers.attention.replaceChildren(...numberNodes(solution.attentionPrediction, 4));
+    numbers.difference.replaceChildren(...numberNodes(solution.difference, 4));
     numbers.descentNote.textContent = `w${subscript(state.steps)} · x at the query, after ${plural(state.steps, "step")}`;
     numbers.attentionNote.textContent = `minus the query's y slot, after ${plural(state.steps, "layer")}`;
     numbers.differenceNote.textContent = empty ? "no examples, so no 1/N"

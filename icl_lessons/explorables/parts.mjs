@@ -49,6 +49,13 @@ export function formatNumber(value, digits = 3) {
   return value.toFixed(digits).replace(/^-(?=0(?:\.0*)?$)/, "").replace("-", "−");
 }
 
+/** The same as nodes, with a raised exponent in the page's own font. */
+export function numberNodes(value, digits = 3) {
+  const [mantissa, power] = formatNumber(value, digits).split(" × 10");
+  return power === undefined ? [mantissa]
+    : [`${mantissa} × 10`, html("sup", {}, value.toExponential(1).split("e")[1].replace("+", "").replace("-", "−"))];
+}
+
 /** The same without trailing zeros. */
 export function shortNumber(value, digits = 3) {
   const text = formatNumber(value, digits);

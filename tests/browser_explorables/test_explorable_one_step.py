@@ -171,6 +171,11 @@ def test_the_keyboard_moves_the_step_size_and_the_numbers_are_the_packages(mount
     page.keyboard.press("ArrowLeft")
     assert_agrees_with_the_package(page)
     assert (state(page)["steps"], state(page)["initial_weight"]) == (6, -0.05)
+    difference = page.locator(".icl-tile-difference .icl-tile-value").inner_html()
+    shown_difference = float(page.locator(ROOT).get_attribute("data-difference"))
+    mantissa, exponent = f"{shown_difference:.1e}".split("e")
+    exponent = exponent.replace("-0", "-").replace("-", "−")
+    assert difference == f"{mantissa} × 10<sup>{exponent}</sup>"
     assert page.locator("tbody tr").count() == 7
     assert page.locator("tbody tr").last.locator("td.icl-cell").count() == 7
     assert page.evaluate("window.models[0].saved") > 0
