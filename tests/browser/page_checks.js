@@ -8,7 +8,8 @@
     for (const el of document.querySelectorAll("[data-mjx-error], mjx-merror, [data-mml-node=merror]")) {
       problems.push("mathematics error: " + (el.dataset.mjxError ?? el.textContent));
     }
-    const texts = document.createTreeWalker(document.querySelector("article"), NodeFilter.SHOW_TEXT);
+    const texts = document.createTreeWalker(
+      document.querySelector("article") ?? document.querySelector("main"), NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) {
       const node = texts.currentNode;
       if (node.parentElement.closest("code, pre, script, style, mjx-container, .icl-widget, svg")) continue;
