@@ -6,8 +6,10 @@ variance ``s2`` and its fourth moment ``m4``. All losses are ``1/2 E (y_hat - y)
 target, without noise.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -98,12 +100,34 @@ def attention_population_loss(
             raise ValueError(
                 f"{name}: got shape {tuple(matrix.shape)}; use [..., d+1, d+1] with d = {task.d}"
             )
+    d, s2 = task.d, task.input_variance
+    squares, select, products = (c.to(key_query) for c in _moments(task, n_context))
+    k, u = key_query[..., :, :d], projection_value[..., d, :]
+    # A = k without its last row b; u_x = u without its last entry u_y. Few operations on purpose:
+    # training spends its time here, and on matrices this small each costs the same.
+    linear = (u[..., :d] * k[..., d, :] + u[..., d:] * k.diagonal(dim1=-2, dim2=-1)).sum(-1)
+    norms = k.square().sum(-1)
+    parts = (select * u[..., None, :]) @ k  # u_x^T A, and u_y b^T
+    quadratic = (norms * (u.square() @ squares)).sum(-1)
+    quadratic = quadratic + (parts * (products @ parts)).sum((-2, -1))
+    return (s2 / 2) * (d + 2 * n_context * s2 * linear + quadratic)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve in training too
+def _moments(task: LinearRegression, n_context: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The averages over inputs and tasks in the expected square of the prediction.
+
+    With ``y_hat = -sum_i (u_x.x_i + u_y w.x_i) (x_i.A x_q + w.x_i b.x_q)``, ``E y_hat^2 / s2`` is
+    ``r^T G p + |u_x^T A|^2 n (n+1) s2^2 + 2 (c2 + c3) u_y u_x^T A b``, where ``r`` holds the
+    squared norms of the rows of ``A`` and of ``b``, and ``p`` the squares of ``u``.
+
+    Returns:
+        ``G``; the matrix that cuts ``u`` into ``u_x`` and ``u_y``; the factors of the two other
+        terms as a symmetric matrix.
+    """
     n, d, s2 = n_context, task.d, task.input_variance
     kappa = task.input_fourth_moment - 3 * s2**2  # fourth cumulant: 0 for normal inputs
-    a, b = key_query[..., :d, :d], key_query[..., d, :d]
-    u_x, u_y = -projection_value[..., d, :d], -projection_value[..., d, d]
-
-    # y_hat = sum_i (u_x.x_i + u_y w.x_i) (x_i.A x_q + w.x_i b.x_q); every x_i, w, x_q is averaged.
     one = s2**2 * (d + 2) + kappa  # E |x|^2 x x^T = one * I
     c2 = n * one + n * (n - 1) * s2**2  # E S^2 = c2 * I, S = sum_i x_i x_i^T
     c3 = n * one + n * (n - 1) * d * s2**2  # E S tr S = c3 * I
@@ -112,17 +136,11 @@ def attention_population_loss(
         + n * (n - 1) * d**2 * s2**2
         + 2 * d * c2
     )
-    # The square of the first and the cross terms, |b u_x^T + u_y A^T|^2 and so on, multiplied out,
-    # so that nothing larger than a vector is made: training spends all its time in these lines.
-    rows, u_squares = a.square().sum(-1), u_x.square()
-    a_norm, b_norm, u_norm = rows.sum(-1), b.square().sum(-1), u_squares.sum(-1)
-    a_u = (u_x[..., None, :] @ a)[..., 0, :]
-    cross = (a_u * b).sum(-1)
-    linear = (u_x * b).sum(-1) + u_y * a.diagonal(dim1=-2, dim2=-1).sum(-1)
-    quadratic = (
-        (c2 * b_norm + n * s2**2 * a_norm) * u_norm
-        + u_y * (2 * (c2 + c3) * cross + u_y * (c2 * a_norm + c4 * b_norm))
-        + n * (n + 1) * s2**2 * a_u.square().sum(-1)
-        + n * kappa * (rows * u_squares).sum(-1)
-    )
-    return (s2 / 2) * (d - 2 * n * s2 * linear + quadratic)
+    squares = torch.full((d + 1, d + 1), n * s2**2, dtype=torch.float64)
+    squares[:d, :d] += n * kappa * torch.eye(d, dtype=torch.float64)
+    squares[d, :] = squares[:, d] = c2
+    squares[d, d] = c4
+    select = torch.zeros(2, d + 1, dtype=torch.float64)
+    select[0, :d] = select[1, d] = 1
+    products = torch.tensor([[n * (n + 1) * s2**2, c2 + c3], [c2 + c3, 0]], dtype=torch.float64)
+    return squares, select, products
