@@ -126,7 +126,7 @@ def softmax_attention(
     scores = scores * (w_query.shape[1] ** -0.5 if scale is None else scale)
     if mask is None:
         return _attend(tokens, scores.softmax(-1), w_value, projection)
-    # A row without any key must not become NaN on the way: its gradient would be NaN too.
+    # A row without any key stays finite on the way: a softmax over nothing would be NaN.
     sees = mask.any(-1, keepdim=True)
     weights = scores.masked_fill(~mask & sees, -torch.inf).softmax(-1) * sees
     return _attend(tokens, weights, w_value, projection)
