@@ -93,7 +93,22 @@
     }
   }
 
+  /** Paper is light, whatever the screen was. */
+  function printInTheLight() {
+    const root = document.documentElement;
+    let before = null;
+    addEventListener("beforeprint", () => {
+      before ??= root.dataset.theme;
+      root.dataset.theme = "light";
+    });
+    addEventListener("afterprint", () => {
+      if (before) root.dataset.theme = before;
+      before = null;
+    });
+  }
+
   function watch() {
+    printInTheLight();
     nameByText();
     linesOfSignatures();
     markParts();

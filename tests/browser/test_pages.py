@@ -138,4 +138,14 @@ def test_a_printed_page_is_the_text_alone(open_page):
     page.emulate_media(media="print")
     for part in (".bd-sidebar-primary", ".bd-header-article", ".prev-next-area"):
         assert not page.locator(part).first.is_visible(), part
-    assert page.locator("article h1").is_visible()
+    assert len(page.locator("h1:visible").all_inner_texts()) == 1
+    assert page.locator("article p").first.is_visible()
+
+
+def test_a_page_read_in_the_dark_is_printed_on_white(open_page):
+    page = open_page(PAGES[0], theme="dark").page
+    theme = "document.documentElement.dataset.theme"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(theme) == "light"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(theme) == "dark"
