@@ -162,10 +162,15 @@ def experiment(
     The function remembers its last results: a page and the claims it rests on train once.
 
     Raises:
-        ValueError: a scale without configuration, or a name declared twice.
+        ValueError: a scale without configuration, a configuration without the fields ``device``
+            and ``seeds``, or a name declared twice.
     """
     if missing := [str(scale) for scale in Scale if scale not in configs]:
         raise ValueError(f"configs: no configuration for scale {', '.join(missing)}")
+    for scale, config in configs.items():
+        for field in ("device", "seeds"):
+            if not hasattr(config, field):
+                raise ValueError(f"configs: that of scale {scale} has no field {field!r}")
     if name in EXPERIMENTS:
         raise ValueError(f"name: the experiment {name!r} is declared already")
 

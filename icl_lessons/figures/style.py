@@ -114,7 +114,7 @@ def _svg(fig: Figure, salt: str) -> str:
     # A style element inside a page's SVG would reach every drawing on the page.
     text = text.replace('<style type="text/css">*{', '<style type="text/css">.icl-figure svg *{')
     # Ids are made unique to the figure, since many figures share one page.
-    prefix = "f" + hashlib.sha256(salt.encode()).hexdigest()[:8]
+    prefix = "f" + hashlib.sha256(f"{salt}{text}".encode()).hexdigest()[:8]
     text = re.sub(r'id="([^"]+)"', rf'id="{prefix}-\1"', text)
     text = re.sub(r'href="#([^"]+)"', rf'href="#{prefix}-\1"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", text)

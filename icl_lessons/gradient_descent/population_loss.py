@@ -31,6 +31,8 @@ def _check(task: LinearRegression) -> None:
             f"task: the closed form is for one target without noise; got m={task.m}, "
             f"noise_std={task.noise_std}"
         )
+    if task.input_variance == 0:
+        raise ValueError("task: its inputs are all zero (input_scale=0); no step has any effect")
 
 
 def best_single_step(task: LinearRegression, n_context: int) -> BestStep:
