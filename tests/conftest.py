@@ -62,6 +62,24 @@ def chromium():
     return system_parts.find_chromium()
 
 
+# No window, no sandbox of its own (containers refuse it), and no talk with servers of its maker.
+CHROMIUM_FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser(chromium):
+    """A running Chromium; one for each process, since Playwright can be started only once in it."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=str(chromium), args=CHROMIUM_FLAGS)
+        yield started
+        started.close()
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The top folder of the project."""

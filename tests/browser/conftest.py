@@ -1,4 +1,4 @@
-"""A built site, a server for it on this machine's own address, and a browser."""
+"""A built site, a server for it on this machine's own address, and pages open in a browser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from page_checks import CHROMIUM_FLAGS, visit
+from page_checks import visit
 from site_build import build_site
 
 
@@ -41,16 +41,6 @@ def site(root) -> Path:
 def site_address(site):
     with serving(site) as address:
         yield address
-
-
-@pytest.fixture(scope="session")
-def browser(chromium):
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        window = playwright.chromium.launch(executable_path=str(chromium), args=CHROMIUM_FLAGS)
-        yield window
-        window.close()
 
 
 @pytest.fixture

@@ -15,11 +15,6 @@ AXE = Path(__file__).with_name("vendor") / "axe.min.js"
 LOOKS = Path(__file__).with_suffix(".js").read_text()
 AXE_RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
-CHROMIUM_FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
 
 @dataclass
 class Visit:

@@ -6,17 +6,6 @@ import pytest
 from bare_page import ADDRESS, PAGE, put_in
 
 
-@pytest.fixture(scope="session")
-def browser(chromium) -> Iterator:
-    """A running Chromium, for tests marked `needs_chromium`."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def mount(browser) -> Iterator[Callable]:
     """`mount(widget, ...)` opens the bare page with these components and returns the page.
