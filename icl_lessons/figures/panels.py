@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Num
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -109,7 +109,7 @@ def draw_tokens(
 
 def band(
     ax: Axes,
-    x: Float[np.ndarray, " points"],
+    x: Num[np.ndarray, " points"],
     ys: Float[np.ndarray, "seeds points"],
     *,
     color: str,
