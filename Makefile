@@ -42,7 +42,7 @@ test: environment  ## run every test (up to 30 minutes on 2 cores)
 
 lab: environment  ## open JupyterLab on the exercises
 	@echo "JupyterLab opens in your browser; Ctrl-C here ends it."
-	@$(RUN) jupyter lab --notebook-dir exercises
+	@$(RUN) jupyter lab --notebook-dir . --LabApp.default_url=/lab/tree/exercises
 
 notebooks: environment  ## execute and normalise every notebook of the book (a few minutes)
 	@echo "Executing every notebook of the book from nothing: at most a minute each."
