@@ -93,6 +93,13 @@
     }
   }
 
+  /** The bibliography is marked up as a list, whose items have to say that they are its items. */
+  function itemsOfLists() {
+    for (const entry of document.querySelectorAll("[role=list] > [role=doc-biblioentry]")) {
+      entry.setAttribute("role", "listitem");
+    }
+  }
+
   /** Paper is light, whatever the screen was. */
   function printInTheLight() {
     const root = document.documentElement;
@@ -111,6 +118,7 @@
     printInTheLight();
     nameByText();
     linesOfSignatures();
+    itemsOfLists();
     markParts();
     cleanExcerpts();
     fit();
