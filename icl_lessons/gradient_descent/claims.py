@@ -34,9 +34,9 @@ def _trained(scale: Scale) -> OneLayerOneStepResult:
     return declared.run(declared.configs[scale])
 
 
-def _percent_above(ratio: np.ndarray) -> np.ndarray:
+def _percent_above(ratio: np.ndarray, digits: int = 0) -> np.ndarray:
     """How far ratios of losses stand above 1, in percent, to the digit that reproduces."""
-    return np.round(100 * (ratio - 1), 1)
+    return np.round(100 * (ratio - 1), digits)
 
 
 def _relative_error(got: torch.Tensor, expected: torch.Tensor) -> float:
@@ -143,7 +143,7 @@ def query_may_be_a_key(scale: Scale) -> Evidence:
     chapter=ONE_STEP_PAGE,
 )
 def trained_loss(scale: Scale) -> Evidence:
-    excess = _percent_above(_trained(scale).loss_ratio)
+    excess = _percent_above(_trained(scale).loss_ratio, digits=1)
     return Evidence(
         measured=excess.max().item(),
         bound=1.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,10 @@ from site_build import build_site
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args):
         pass
+
+    def copyfile(self, source, outputfile):
+        with suppress(BrokenPipeError, ConnectionResetError):  # a page that was closed meanwhile
+            super().copyfile(source, outputfile)
 
 
 @contextmanager
