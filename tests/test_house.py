@@ -172,6 +172,15 @@ def test_the_readme_names_commands_that_exist():
     assert picture and (ROOT / picture.group(1)).stat().st_size > 10_000
 
 
+def test_a_page_names_tests_that_exist():
+    named = set()
+    for page in (ROOT / "book").rglob("*.ipynb"):
+        named |= set(re.findall(r"tests/[a-z_/]+\.py::[a-z_]+", page.read_text(encoding="utf-8")))
+    assert named  # the chapters point to the tests of their identities
+    for path, function in (name.split("::") for name in named):
+        assert f"def {function}(" in (ROOT / path).read_text(encoding="utf-8"), (path, function)
+
+
 def test_make_help_lists_every_command():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z]+):.*##", makefile, re.MULTILINE))
