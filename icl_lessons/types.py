@@ -8,7 +8,6 @@ trained. Because they share one signature, any two of them can be compared by an
 from dataclasses import dataclass, fields
 from typing import Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -68,10 +67,3 @@ class Batch:
     def context(self) -> tuple[Tensor, Tensor, Tensor]:
         """``(xs, ys, x_query)``: what a learner may see."""
         return self.xs, self.ys, self.x_query
-
-
-def as_batch(xs: Tensor, ys: Tensor, x_query: Tensor, y_query: Tensor | None = None) -> Batch:
-    """A :class:`Batch` from plain tensors; absent query targets become NaN, never zero."""
-    if y_query is None:
-        y_query = torch.full((*x_query.shape[:2], ys.shape[-1]), torch.nan).to(ys)
-    return Batch(xs, ys, x_query, y_query)

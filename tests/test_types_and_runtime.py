@@ -23,7 +23,7 @@ from icl_lessons.runtime import (
     seeded,
     trusted_inputs,
 )
-from icl_lessons.types import Batch, Learner, as_batch
+from icl_lessons.types import Batch, Learner
 
 BATCH, N, D, M, N_QUERY = 2, 6, 3, 4, 5
 
@@ -52,16 +52,6 @@ def test_a_batch_knows_its_context_and_moves_as_one():
     assert torch.equal(single.xs, batch.xs.float())
     meta = Batch(*vars(batch).values()).to("meta")
     assert meta.x_query.device.type == "meta"
-
-
-def test_absent_query_targets_are_nan_and_never_zero():
-    parts = context()
-    batch = as_batch(**parts)
-    assert batch.y_query.shape == (BATCH, N_QUERY, M)
-    assert batch.y_query.dtype == torch.float64
-    assert torch.isnan(batch.y_query).all()
-    given = torch.ones(BATCH, N_QUERY, M, dtype=torch.float64)
-    assert as_batch(**parts, y_query=given).y_query is given
 
 
 def test_a_function_is_a_learner():

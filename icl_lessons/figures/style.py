@@ -83,7 +83,6 @@ _STYLE = {
 }
 
 PANEL = (3.55, 2.75)  # inches: two panels fill the text's width, one a phone's
-WIDE = (7.2, 3.0)
 
 
 def use_style() -> None:

@@ -86,52 +86,24 @@ def draw_interpolation(ax: Axes, result: "OneLayerOneStepResult") -> None:
     ax.legend(loc="lower center")
 
 
-def draw_input_shift(ax: Axes, result: "OneLayerOneStepResult") -> None:
-    """Loss on inputs larger or smaller than in training."""
-    band(
-        ax,
-        result.input_scales,
-        result.trained_input_shift,
-        color=TRAINED,
-        label="trained layer",
-        **LINE_STYLES["trained"],
-    )
-    ax.plot(
-        result.input_scales,
-        result.descent_input_shift,
-        color=TEXTBOOK,
-        label="one step, same size",
-        **LINE_STYLES["textbook"],
-    )
-    ax.set(
-        xlabel="inputs multiplied by",
-        ylabel="loss, ½ E (ŷ − y)² (log)",
-        yscale="log",
-    )
+def _draw_shift(ax: Axes, scales, trained, descent, what: str) -> None:
+    band(ax, scales, trained, color=TRAINED, label="trained layer", **LINE_STYLES["trained"])
+    ax.plot(scales, descent, color=TEXTBOOK, label="one step, same size", **LINE_STYLES["textbook"])
+    ax.set(xlabel=f"{what} multiplied by", ylabel="loss, ½ E (ŷ − y)² (log)", yscale="log")
     _plain_log_ticks(ax)
     ax.legend(loc="upper left")
+
+
+def draw_input_shift(ax: Axes, result: "OneLayerOneStepResult") -> None:
+    """Loss on inputs larger or smaller than in training."""
+    curves = (result.trained_input_shift, result.descent_input_shift)
+    _draw_shift(ax, result.input_scales, *curves, "inputs")
 
 
 def draw_task_shift(ax: Axes, result: "OneLayerOneStepResult") -> None:
     """Loss on tasks larger than in training."""
-    band(
-        ax,
-        result.task_scales,
-        result.trained_task_shift,
-        color=TRAINED,
-        label="trained layer",
-        **LINE_STYLES["trained"],
-    )
-    ax.plot(
-        result.task_scales,
-        result.descent_task_shift,
-        color=TEXTBOOK,
-        label="one step, same size",
-        **LINE_STYLES["textbook"],
-    )
-    ax.set(xlabel="tasks multiplied by", ylabel="loss, ½ E (ŷ − y)² (log)", yscale="log")
-    _plain_log_ticks(ax)
-    ax.legend(loc="upper left")
+    curves = (result.trained_task_shift, result.descent_task_shift)
+    _draw_shift(ax, result.task_scales, *curves, "tasks")
 
 
 def draw_population(ax: Axes, result: "OneLayerOneStepResult") -> None:
