@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import importlib
+import importlib.util
 import json
 import math
 import os
@@ -40,13 +41,16 @@ STORED_RESULTS = Path(__file__).parent / "results"
 
 
 def _import_declarations() -> None:
-    """Import the modules ``claims`` and ``experiments`` of every room there is."""
-    for room in pkgutil.iter_modules(icl_lessons.__path__):
+    """Import ``claims`` and ``experiments`` of every room there is, with all their modules."""
+    for room in pkgutil.iter_modules(icl_lessons.__path__, "icl_lessons."):
         if room.ispkg:
-            package = importlib.import_module(f"icl_lessons.{room.name}")
-            for module in pkgutil.iter_modules(package.__path__):
-                if module.name in ("claims", "experiments"):
-                    importlib.import_module(f"{package.__name__}.{module.name}")
+            for kind in ("experiments", "claims"):
+                if importlib.util.find_spec(f"{room.name}.{kind}") is None:
+                    continue
+                declarations = importlib.import_module(f"{room.name}.{kind}")
+                path = getattr(declarations, "__path__", ())
+                for module in pkgutil.iter_modules(path, f"{declarations.__name__}."):
+                    importlib.import_module(module.name)
 
 
 def collect_claims() -> dict[str, Claim]:

@@ -10,7 +10,10 @@ from torch.testing import assert_close
 
 from icl_lessons.declare import Verdict
 from icl_lessons.estimators.descent import GradientDescent
-from icl_lessons.gradient_descent.experiments import OneLayerOneStepConfig, one_layer_one_step
+from icl_lessons.gradient_descent.experiments.one_step import (
+    OneLayerOneStepConfig,
+    one_layer_one_step,
+)
 from icl_lessons.gradient_descent.one_step import gradient_descent_attention
 from icl_lessons.gradient_descent.population_loss import single_step_loss
 from icl_lessons.gradient_descent.trained_layer import (

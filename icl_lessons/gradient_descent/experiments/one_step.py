@@ -1,4 +1,4 @@
-"""The experiments on linear attention and gradient descent."""
+"""The experiment on one linear attention layer and one step of gradient descent."""
 
 import functools
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from icl_lessons.declare import experiment
 from icl_lessons.estimators.descent import GradientDescent
-from icl_lessons.gradient_descent import figures
+from icl_lessons.gradient_descent.figures import one_step as figures
 from icl_lessons.gradient_descent.one_step import (
     LinearSelfAttentionLearner,
     gradient_descent_attention,

@@ -1,4 +1,4 @@
-"""The figures of the experiments of this room; each takes a result and nothing else."""
+"""The figures of one layer and one step; each takes a result and nothing else."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from icl_lessons.figures import COLORS, LINE_STYLES, band, use_style
 
 if TYPE_CHECKING:
-    from icl_lessons.gradient_descent.experiments import OneLayerOneStepResult
+    from icl_lessons.gradient_descent.experiments.one_step import OneLayerOneStepResult
 
 TRAINED = COLORS["gradient_descent"]
 TEXTBOOK = COLORS["bayesian"]

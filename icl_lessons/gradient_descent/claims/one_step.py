@@ -1,4 +1,4 @@
-"""What the papers of this room assert, each with a check."""
+"""What is claimed of one layer and one step, each claim with a check."""
 
 import functools
 import math
@@ -13,7 +13,7 @@ from icl_lessons.estimators.least_squares import (
     ridge_prefix_weights,
     ridge_weights,
 )
-from icl_lessons.gradient_descent.experiments import OneLayerOneStepResult
+from icl_lessons.gradient_descent.experiments.one_step import OneLayerOneStepResult
 from icl_lessons.gradient_descent.one_step import gradient_descent_attention
 from icl_lessons.gradient_descent.population_loss import best_single_step
 from icl_lessons.measures.agreement import model_difference, sensitivity_cosine
@@ -288,7 +288,7 @@ def cosine_identifies(scale: Scale) -> Evidence:
     chapter=ONE_STEP_PAGE,
 )
 def one_step_is_optimal(scale: Scale) -> Evidence:
-    from icl_lessons.gradient_descent.experiments import population_objective
+    from icl_lessons.gradient_descent.experiments.one_step import population_objective
     from icl_lessons.gradient_descent.trained_layer import untrained_layer
     from icl_lessons.training import TrainingConfig, train
 
