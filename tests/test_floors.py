@@ -19,7 +19,7 @@ PACKAGE = ROOT / "icl_lessons"
 FLOORS = {
     0: {"runtime", "types", "declare"},
     1: {"models", "estimators", "tasks"},
-    2: {"training", "measures", "figures", "explorables", "grading"},
+    2: {"training", "measures", "figures", "explorables", "grading", "zoo"},
     3: {
         "bayesian",
         "gradient_descent",
