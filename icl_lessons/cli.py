@@ -76,6 +76,55 @@ def claims(
         )
 
 
+zoo = typer.Typer(
+    help="Trained weights kept with the package: list, measure again, make again.",
+    no_args_is_help=True,
+)
+app.add_typer(zoo, name="zoo")
+
+
+@zoo.command("list")
+def zoo_list() -> None:
+    """List the stored weights with what was measured when they were made."""
+    from icl_lessons.ledger import collect_recipes
+
+    for recipe in collect_recipes().values():
+        metadata = recipe.metadata()
+        size = recipe.path.stat().st_size
+        typer.echo(f"{recipe.name}: {size / 1000:.0f} kB, trained in {metadata['seconds']:.0f} s")
+        for figure, value in metadata["measured"].items():
+            typer.echo(f"    {figure}: {value:.4g}")
+
+
+@zoo.command("verify")
+def zoo_verify(
+    name: Annotated[str | None, typer.Argument(help="One recipe; all, if left out")] = None,
+) -> None:
+    """Measure the stored weights again and compare with the figures stored beside them."""
+    from icl_lessons.ledger import collect_recipes
+    from icl_lessons.zoo import stored_recipe
+
+    recipes = collect_recipes()
+    chosen = recipes.values() if name is None else [stored_recipe(name)]
+    for recipe in chosen:
+        for figure, (stored, now) in recipe.verify().items():
+            typer.echo(f"{recipe.name}: {figure} {now:.4g} (stored {stored:.4g})")
+
+
+@zoo.command("train")
+def zoo_train(name: Annotated[str, typer.Argument(help="A recipe; `zoo list` names them")]) -> None:
+    """Train the weights of one recipe again and replace the stored file."""
+    from icl_lessons.ledger import collect_recipes
+    from icl_lessons.zoo import stored_recipe
+
+    collect_recipes()
+    recipe = stored_recipe(name)
+    metadata = recipe.store()
+    typer.echo(f"{name}: trained and stored in {metadata['seconds']:.0f} s")
+    for figure, value in metadata["measured"].items():
+        typer.echo(f"    {figure}: {value:.4g}")
+
+
 def main() -> None:
     """Entry point: a mistake in the arguments is answered in one sentence, without a traceback."""
     try:

@@ -30,6 +30,7 @@ from icl_lessons.declare import (
 )
 from icl_lessons.runtime import Scale, check_choice, provenance
 from icl_lessons.runtime import device as choose_device
+from icl_lessons.zoo import RECIPES, Recipe
 
 VERDICT_CLASSES = {
     Verdict.HOLDS: "verdict-holds",
@@ -63,6 +64,12 @@ def collect_experiments() -> dict[str, Experiment]:
     """Every declared experiment by name."""
     _import_declarations()
     return dict(EXPERIMENTS)
+
+
+def collect_recipes() -> dict[str, Recipe]:
+    """Every recipe of stored weights by name."""
+    _import_declarations()
+    return dict(RECIPES)
 
 
 @dataclass(frozen=True)
