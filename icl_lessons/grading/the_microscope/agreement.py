@@ -15,7 +15,7 @@ from icl_lessons.grading.checks import (
     fail,
     passed,
 )
-from icl_lessons.grading.the_microscope.sums import draw
+from icl_lessons.grading.sums import draw
 
 
 def _bent(slope: float, bend: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

@@ -17,7 +17,7 @@ from icl_lessons.grading.checks import (
     tolerance_of,
     unchanged,
 )
-from icl_lessons.grading.the_microscope.sums import attention_sum, draw
+from icl_lessons.grading.sums import attention_sum, draw
 
 
 def check_linear_self_attention(answer: Callable[..., Tensor]) -> None:

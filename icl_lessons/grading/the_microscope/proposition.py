@@ -18,7 +18,7 @@ from icl_lessons.grading.checks import (
     tensor,
     tolerance_of,
 )
-from icl_lessons.grading.the_microscope.sums import attention_sum, descend, draw
+from icl_lessons.grading.sums import attention_sum, descend, draw
 
 
 def _tokens_of(xs, ys, x_query, start):

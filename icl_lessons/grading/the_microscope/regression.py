@@ -18,7 +18,7 @@ from icl_lessons.grading.checks import (
     tolerance_of,
     unchanged,
 )
-from icl_lessons.grading.the_microscope.sums import descend, draw
+from icl_lessons.grading.sums import descend, draw
 
 
 def _context_of_rank(batch: int, n: int, d: int, rank: int, seed: int) -> Tensor:
