@@ -1,0 +1,195 @@
+"""Regression tasks whose law itself is drawn: covariances, noise levels, links; one target each."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icl_lessons.runtime import check_choice, check_integer, check_number
+from icl_lessons.types import Batch
+
+Rows = tuple[tuple[float, ...], ...]
+LINKS = {"identity": lambda v: v, "tanh": torch.tanh, "sign": torch.sign}
+
+
+def rows(matrix: Float[Tensor, "d d"]) -> Rows:
+    """A matrix as the tuple of tuples that a frozen task can hold."""
+    return tuple(map(tuple, matrix.tolist()))
+
+
+def symmetric_root(name: str, matrix: Rows | Float[Tensor, "d d"]) -> Float[Tensor, "d d"]:
+    """The symmetric square root of a covariance, in float64.
+
+    Raises:
+        ValueError: not square, not symmetric, not finite, or with a negative eigenvalue.
+    """
+    try:
+        sigma = torch.as_tensor(matrix, dtype=torch.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}: use d rows of d numbers") from None
+    if sigma.ndim != 2 or sigma.shape[0] != sigma.shape[1] or not torch.isfinite(sigma).all():
+        raise ValueError(f"{name}: got shape {tuple(sigma.shape)}; use d rows of d finite numbers")
+    values, vectors = torch.linalg.eigh(sigma)
+    if not torch.allclose(sigma, sigma.T) or values.min() < -1e-12 * values.abs().max():
+        raise ValueError(f"{name}: use a symmetric matrix without negative eigenvalues")
+    return vectors * values.clamp_min(0).sqrt() @ vectors.T
+
+
+class _Sampler:
+    """The part of ``sample`` that the tasks below share; they say how one batch is drawn."""
+
+    def sample(
+        self,
+        batch_size: int,
+        n_context: int,
+        *,
+        generator: torch.Generator,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Batch:
+        """Draw ``batch_size`` contexts of ``n_context`` examples, on the CPU, and move them."""
+        check_integer("batch_size", batch_size, at_least=1)
+        check_integer("n_context", n_context, at_least=1)
+        how = {"generator": generator, "dtype": dtype}
+        batch, _ = self._draw(batch_size, n_context, how)
+        return batch.to("cpu" if device is None else device)
+
+    def _batch(self, xs: Tensor, weights: Tensor, noise: float | Tensor, how, link=None) -> Batch:
+        y = xs @ weights.mT
+        y = y if link is None else LINKS[link](y)
+        if isinstance(noise, Tensor) or noise > 0:
+            y = y + noise * torch.randn(y.shape, **how)
+        n = xs.shape[1] - self.n_query
+        linear = weights if link in (None, "identity") else None
+        return Batch(xs[:, :n], y[:, :n], xs[:, n:], y[:, n:], linear)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianRegression(_Sampler):
+    """``y = g(w . x) + noise`` with ``x ~ N(0, covariance)`` and ``w ~ N(0, task_covariance)``.
+
+    Attributes:
+        d: coordinates of an input.
+        covariance: of the inputs, ``d`` rows; ``None`` for the identity.
+        task_covariance: of the tasks, ``d`` rows; ``None`` for the identity. Its inverse relation
+            to ``covariance`` is the setting of [ahn2023transformers, Theorem 3].
+        link: ``g``; with another than the identity the task is not linear.
+        noise_std: standard deviation of the noise on every target.
+        n_query: queries for each context.
+    """
+
+    d: int
+    covariance: Rows | None = None
+    task_covariance: Rows | None = None
+    link: Literal["identity", "tanh", "sign"] = "identity"
+    noise_std: float = 0.0
+    n_query: int = 1
+
+    def __post_init__(self):
+        check_integer("d", self.d, at_least=1)
+        check_integer("n_query", self.n_query, at_least=1)
+        check_number("noise_std", self.noise_std)
+        check_choice("link", self.link, tuple(LINKS))
+        for name in ("covariance", "task_covariance"):
+            matrix = getattr(self, name)
+            if matrix is not None and symmetric_root(name, matrix).shape != (self.d, self.d):
+                raise ValueError(f"{name}: {len(matrix)} rows; use d = {self.d}")
+
+    def _draw(self, batch_size: int, n_context: int, how):
+        weights = torch.randn(batch_size, 1, self.d, **how)
+        xs = torch.randn(batch_size, n_context + self.n_query, self.d, **how)
+        if self.covariance is not None:
+            xs = xs @ symmetric_root("covariance", self.covariance).to(xs)
+        if self.task_covariance is not None:
+            weights = weights @ symmetric_root("task_covariance", self.task_covariance).to(xs)
+        return self._batch(xs, weights, self.noise_std, how, self.link), None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomCovariances(_Sampler):
+    """Linear regression with a new diagonal covariance for each context.
+
+    Its entries are exponential with mean 1, the law of [zhang2024trained, section 4.3]; tasks are
+    ``N(0, I)`` and targets have no noise.
+
+    Attributes:
+        d: coordinates of an input.
+        n_query: queries for each context, of the context's covariance.
+    """
+
+    d: int
+    n_query: int = 1
+
+    def __post_init__(self):
+        check_integer("d", self.d, at_least=1)
+        check_integer("n_query", self.n_query, at_least=1)
+
+    def _draw(self, batch_size: int, n_context: int, how):
+        weights = torch.randn(batch_size, 1, self.d, **how)
+        variances = torch.empty(batch_size, 1, self.d, dtype=how["dtype"])
+        variances.exponential_(generator=how["generator"])
+        xs = torch.randn(batch_size, n_context + self.n_query, self.d, **how) * variances.sqrt()
+        return self._batch(xs, weights, 0.0, how), variances
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnknownNoise(_Sampler):
+    """Linear regression whose noise level is drawn for each context and told to nobody.
+
+    Inputs and tasks are ``N(0, I)``; the target of a query carries noise as well.
+    [vladymyrov2024linear, section 5]
+
+    Attributes:
+        d: coordinates of an input.
+        levels: the noise standard deviations, equally likely; or
+        largest: a level uniform on ``(0, largest)``, if ``levels`` is empty.
+        n_query: queries for each context.
+    """
+
+    d: int
+    levels: tuple[float, ...] = (0.1, 1.0)
+    largest: float = 0.0
+    n_query: int = 1
+
+    def __post_init__(self):
+        check_integer("d", self.d, at_least=1)
+        check_integer("n_query", self.n_query, at_least=1)
+        check_number("largest", self.largest)
+        for level in self.levels:
+            check_number("levels", level)
+        if bool(self.levels) == (self.largest > 0):
+            raise ValueError("levels: give levels, or largest above 0 with levels=(), not both")
+
+    @property
+    def mean_variance(self) -> float:
+        """The mean of the squared noise level: what predicting the task exactly still costs."""
+        if self.levels:
+            return math.fsum(level**2 for level in self.levels) / len(self.levels)
+        return self.largest**2 / 3
+
+    def sample_with_levels(
+        self,
+        batch_size: int,
+        n_context: int,
+        *,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Batch, Float[Tensor, " batch"]]:
+        """A batch and the noise level of each of its contexts, which only an oracle may use."""
+        check_integer("batch_size", batch_size, at_least=1)
+        check_integer("n_context", n_context, at_least=1)
+        batch, levels = self._draw(batch_size, n_context, {"generator": generator, "dtype": dtype})
+        return batch, levels[:, 0, 0]
+
+    def _draw(self, batch_size: int, n_context: int, how):
+        weights = torch.randn(batch_size, 1, self.d, **how)
+        xs = torch.randn(batch_size, n_context + self.n_query, self.d, **how)
+        if self.levels:
+            choice = torch.randint(len(self.levels), (batch_size, 1, 1), generator=how["generator"])
+            levels = torch.tensor(self.levels, dtype=how["dtype"])[choice]
+        else:
+            levels = self.largest * torch.rand(batch_size, 1, 1, **how)
+        return self._batch(xs, weights, levels, how), levels
