@@ -7,7 +7,7 @@ A layer that compares inputs through a matrix ``A`` takes, from zero weights, th
 
 For inputs ``x ~ N(0, Lambda)`` and tasks ``w ~ N(0, tau^2 I)`` its expected loss is a quadratic
 function of ``A``, whose lowest point is ``Gamma^{-1}`` and not ``Lambda^{-1}``
-[ahn2023transformers, Theorem 1; zhang2024trained, Theorem 4]:
+[ahn2023transformers, Theorem 1; zhang2024trained]:
 
 .. math:: \\Gamma = \\Big(1 + \\frac1N\\Big)\\Lambda
           + \\frac{\\operatorname{tr}\\Lambda + \\sigma^2/\\tau^2}{N}\\, I
@@ -55,7 +55,7 @@ def preconditioned_attention(
     """Layers that take preconditioned gradient steps: ``W_{l+1} = W_l - grad L(W_l) A_l``.
 
     In columns, ``W_K = diag(I, 0)``, ``W_Q = diag(A_l, 0)``, ``W_V = diag(B_l, I_m)`` and
-    ``P = -I/N``. The minus sign stands in ``Q`` in [ahn2023transformers, eq. 10], and their weights
+    ``P = -I/N``. The minus sign stands in ``Q`` in [ahn2023transformers], and their weights
     are columns: for them the same layer multiplies the gradient by the transpose of ``A_l``.
 
     Without ``input_maps`` the inputs stay as they are, and the predictions equal those of
@@ -162,9 +162,9 @@ def optimal_preconditioner(
     """The ``A`` of smallest expected loss: ``E[c c^T]^{-1} Lambda Omega``.
 
     For ``Omega = tau^2 I`` it is ``Gamma^{-1}`` of this module's first lines, without noise the
-    matrix of [ahn2023transformers, Theorem 1] and [zhang2024trained, Theorem 4]. For
+    matrix of [ahn2023transformers, Theorem 1] and [zhang2024trained]. For
     ``Omega = Lambda^{-1}`` it is ``Lambda^{-1} / (1 + (d + 1 + sigma^2)/N)``
-    [mahankali2024one, Theorem 2]. Arguments as in :func:`second_moment`.
+    [mahankali2024one]. Arguments as in :func:`second_moment`.
 
     Raises:
         ValueError: a covariance without inverse, for which the lowest point is not a single one.
@@ -238,7 +238,7 @@ def optimal_step(
     Args:
         normalised: of ``y_hat = eta/N sum_i y_i x_i.x_q``, as everywhere in this course. Without,
             ``eta`` of ``eta sum_i y_i x_i.x_q``, smaller by a factor ``N``, as
-            [mahankali2024one, Theorem 1] prints it.
+            [mahankali2024one] prints it.
     """
     check_integer("n_context", n_context, at_least=1)
     check_integer("d", d, at_least=1)
@@ -254,7 +254,7 @@ def random_covariance_factor(n_context: int | float, d: int) -> float:
     For entries ``lambda`` exponential with mean 1: ``E lambda^2 / E[lambda^2 Gamma]``, which is
     ``N / (3 N + d + 5)``. With the query held fixed, the prediction averaged over covariances is
     ``a`` times the truth: a third of it at best, however long the context
-    [zhang2024trained, section 4.3].
+    [zhang2024trained].
     """
     if n_context != math.inf:
         check_integer("n_context", n_context, at_least=1)
@@ -268,7 +268,7 @@ def nonlinear_optimal_step(g: Callable[[Tensor], Tensor], d: int, n_context: int
     ``E[y_q c.x_q] / E[(c.x_q)^2]``. Given ``r = |w|`` both are averages over ``z = w.x/r``: with
     ``alpha(r) = E[g(r z) z]``, the numerator is ``E alpha^2`` and the denominator
     ``(1 - 1/N) E alpha^2 + 1/N E[g(r z)^2 (z^2 + d - 1)]``. They are summed over a grid.
-    [mahankali2024one, Theorem 3: a nonlinear target changes nothing but the step size]
+    [mahankali2024one: a nonlinear target changes nothing but the step size]
 
     Args:
         g: of one real variable, elementwise; odd, or the layer sees no trend to follow.
@@ -317,7 +317,7 @@ def fitted_preconditioner(batches: Batch | Iterable[Batch]) -> Matrix:
 def distance_to_identity(matrix: Float[Tensor, "*stack d d"]) -> Float[Tensor, "*stack"]:
     """``min_alpha |M - alpha I| / |M|`` (Frobenius), reached at ``alpha = tr M / d``.
 
-    0 for a multiple of the identity, at most 1. [ahn2023transformers, section 5]
+    0 for a multiple of the identity, at most 1. [ahn2023transformers]
     """
     d = matrix.shape[-1]
     if matrix.ndim < 2 or matrix.shape[-2] != d:
@@ -360,7 +360,7 @@ def descend_from_balanced_start(
     ``U = scale Theta Theta^T / |Theta Theta^T|`` and ``u = scale``: both blocks of the same norm,
     which gradient flow keeps. From this start the other blocks of the two matrices have gradient 0
     and stay 0. The flow ends at ``U = tr(Gamma^{-2})^{-1/4} Gamma^{-1}``,
-    ``u = tr(Gamma^{-2})^{1/4}`` [zhang2024trained, Theorem 4].
+    ``u = tr(Gamma^{-2})^{1/4}`` [zhang2024trained].
 
     Args:
         thetas: one start each, all run at once.

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -36,6 +37,12 @@ def symmetric_root(name: str, matrix: Rows | Float[Tensor, "d d"]) -> Float[Tens
     if not torch.allclose(sigma, sigma.T) or values.min() < -1e-12 * values.abs().max():
         raise ValueError(f"{name}: use a symmetric matrix without negative eigenvalues")
     return vectors * values.clamp_min(0).sqrt() @ vectors.T
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)  # what is kept must serve in training too
+def _root(matrix: Rows) -> Tensor:
+    return symmetric_root("covariance", matrix)
 
 
 class _Sampler:
@@ -102,9 +109,9 @@ class GaussianRegression(_Sampler):
         weights = torch.randn(batch_size, 1, self.d, **how)
         xs = torch.randn(batch_size, n_context + self.n_query, self.d, **how)
         if self.covariance is not None:
-            xs = xs @ symmetric_root("covariance", self.covariance).to(xs)
+            xs = xs @ _root(self.covariance).to(xs)
         if self.task_covariance is not None:
-            weights = weights @ symmetric_root("task_covariance", self.task_covariance).to(xs)
+            weights = weights @ _root(self.task_covariance).to(xs)
         return self._batch(xs, weights, self.noise_std, how, self.link), None
 
 
@@ -112,7 +119,7 @@ class GaussianRegression(_Sampler):
 class RandomCovariances(_Sampler):
     """Linear regression with a new diagonal covariance for each context.
 
-    Its entries are exponential with mean 1, the law of [zhang2024trained, section 4.3]; tasks are
+    Its entries are exponential with mean 1, the law of [zhang2024trained]; tasks are
     ``N(0, I)`` and targets have no noise.
 
     Attributes:
@@ -140,7 +147,7 @@ class UnknownNoise(_Sampler):
     """Linear regression whose noise level is drawn for each context and told to nobody.
 
     Inputs and tasks are ``N(0, I)``; the target of a query carries noise as well.
-    [vladymyrov2024linear, section 5]
+    [vladymyrov2024linear]
 
     Attributes:
         d: coordinates of an input.
