@@ -153,23 +153,38 @@ def feature_attention(
     return FeatureAttention(feature_map, attention)
 
 
-def best_step_on_sine_and_cosine(task: Sinusoids, n_context: int) -> BestStep:
-    """The single step from ``W_0 = 0`` on the features ``(sin x, cos x)`` with the smallest loss.
+def best_step_on_sine_and_cosine(
+    task: Sinusoids, n_context: int, *, from_mean: bool = False
+) -> BestStep:
+    """The single step on the features ``(sin x, cos x)`` with the smallest expected loss.
 
-    With ``F = E m(x) m(x)^T`` (diagonal, trace 1) and ``|m(x)| = 1``, the expected square of the
-    empirical covariance is ``F/N + (1 - 1/N) F^2``; the two weights have the second moment ``E a^2
-    / 2`` each and are uncorrelated. Hence ``eta* = tr F^2 / tau`` and ``L* = E a^2 / 4 (1 - (tr
-    F^2)^2 / tau)`` with ``tau = tr F^2 / N + (1 - 1/N) tr F^3``.
+    For a start at ``W_0``, with ``p`` the second moments of the entries of ``W - W_0``, ``f`` those
+    of the features and ``q_ab = E m_a^2 m_b^2 / N + (1 - 1/N) f_a^2 [a = b]``, the loss of a step
+    ``eta`` is ``1/2 (p.f - 2 eta p.f^2 + eta^2 p.q f)``.
+
+    Args:
+        task: without noise.
+        n_context: ``N``, 1 or more.
+        from_mean: start from the mean task ``E W`` and not from zero. The amplitude is positive and
+            the phase within half a turn, so the mean curve is not zero but ``2/pi E a cos x``.
+
+    Returns:
+        Step size and loss, and as ``loss_of_zero`` the loss before the step.
     """
     check_integer("n_context", n_context, at_least=1)
     if task.noise_std != 0:
         raise ValueError(f"task: the closed form is without noise; got noise_std={task.noise_std}")
-    tilt = math.sin(2 * task.half_range) / (2 * task.half_range)  # E cos 2x
-    spectrum = np.array([(1 - tilt) / 2, (1 + tilt) / 2])
-    square, cube = (spectrum**2).sum(), (spectrum**3).sum()
-    tau = square / n_context + (1 - 1 / n_context) * cube
-    loss = task.zero_loss * (1 - square**2 / tau)
-    return BestStep(float(square / tau), float(loss), task.zero_loss)
+    c2, c4 = (math.sin(k * task.half_range) / (k * task.half_range) for k in (2, 4))  # E cos k x
+    f = np.array([(1 - c2) / 2, (1 + c2) / 2])
+    cross = (1 - c4) / 8
+    fourth = np.array([[f[0] - cross, cross], [cross, f[1] - cross]])  # since m_1^2 + m_2^2 = 1
+    q = fourth / n_context + (1 - 1 / n_context) * np.diag(f**2)
+    p = np.full(2, task.mean_squared_amplitude / 2)
+    if from_mean:
+        p[1] -= (2 / math.pi * sum(task.amplitudes) / 2) ** 2
+    linear, square = p @ f**2, p @ q @ f
+    start = 0.5 * p @ f
+    return BestStep(float(linear / square), float(start - 0.5 * linear**2 / square), float(start))
 
 
 class TokenMLP(nn.Module):
@@ -180,8 +195,8 @@ class TokenMLP(nn.Module):
     Args:
         width: of a token.
         hidden: units between.
-        generator: where the start comes from; weights are normal with variance 1 / fan-in, biases
-            zero.
+        generator: where the start comes from: ``w_in`` normal with variance 1 / fan-in, ``b_in``
+            spread over (-2, 2), ``w_out`` small, so that the block begins near the identity.
     """
 
     def __init__(
@@ -197,8 +212,8 @@ class TokenMLP(nn.Module):
         check_integer("hidden", hidden, at_least=1)
         how = {"generator": generator, "dtype": dtype}
         self.w_in = nn.Parameter(torch.randn(hidden, width, **how) / width**0.5)
-        self.b_in = nn.Parameter(torch.zeros(hidden, dtype=dtype))
-        self.w_out = nn.Parameter(torch.randn(width, hidden, **how) / hidden**0.5)
+        self.b_in = nn.Parameter(4 * torch.rand(hidden, **how) - 2)
+        self.w_out = nn.Parameter(0.3 * torch.randn(width, hidden, **how) / hidden**0.5)
         self.b_out = nn.Parameter(torch.zeros(width, dtype=dtype))
 
     def forward(self, tokens: Float[Tensor, "*batch width"]) -> Float[Tensor, "*batch width"]:
@@ -256,14 +271,14 @@ class SinusoidNetwork(nn.Module):
         check_choice("attention", attention, ATTENTIONS)
         generator = torch.Generator().manual_seed(0) if generator is None else generator
         self.n_context = n_context
-        start = torch.randn(width, 2, generator=generator, dtype=dtype) / 2**0.5
+        start = 0.2 * torch.randn(width, 2, generator=generator, dtype=dtype)
         self.embedding = nn.Parameter(start)
         self.mlp = TokenMLP(width, hidden, generator=generator, dtype=dtype) if mlp else None
         self.layer = self.step_size = None
         if attention == "learned":
             self.layer = SelfAttention(width, init_std=init_std, generator=generator, dtype=dtype)
         else:
-            self.step_size = nn.Parameter(torch.full((1,), 0.1, dtype=dtype))
+            self.step_size = nn.Parameter(torch.ones(1, dtype=dtype))
 
     def tokens(
         self, xs: Float[Tensor, "batch n 1"], ys: Float[Tensor, "batch n 1"]
@@ -274,8 +289,12 @@ class SinusoidNetwork(nn.Module):
 
     def features(
         self, xs: Float[Tensor, "batch n 1"], ys: Float[Tensor, "batch n 1"]
-    ) -> tuple[Float[Tensor, "batch n width-1"], Float[Tensor, "batch n 1"]]:
-        """Features and transformed targets of the examples; for a query give ``ys`` of 0."""
+    ) -> tuple[Float[Tensor, "batch n features"], Float[Tensor, "batch n 1"]]:
+        """The ``width - 1`` features and the transformed target of each example.
+
+        For a query give ``ys`` of 0; minus its transformed target is what is guessed of it before
+        the context is seen.
+        """
         check_context(xs, ys)
         tokens = self.tokens(xs, ys)
         return tokens[..., :-1], tokens[..., -1:]

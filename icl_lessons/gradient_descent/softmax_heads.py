@@ -82,10 +82,10 @@ def best_centred_step(task: LinearRegression, n_context: int) -> BestStep:
 
 
 class SoftmaxAttentionLearner(LinearSelfAttentionLearner):
-    """Softmax attention layers on raw ``(x, y)`` tokens, read as a learner.
+    """Softmax attention layers on raw ``(x, y)`` tokens, read as a learner; no query is a key.
 
-    As :class:`~icl_lessons.gradient_descent.one_step.LinearSelfAttentionLearner`; a single layer
-    computes no more than the queries' rows.
+    As :class:`~icl_lessons.gradient_descent.one_step.LinearSelfAttentionLearner`, computing no more
+    than is read: of the last layer only the queries.
     """
 
     def forward(
@@ -95,18 +95,18 @@ class SoftmaxAttentionLearner(LinearSelfAttentionLearner):
         x_query: Float[Tensor, "batch n_query d"],
     ) -> Float[Tensor, "batch n_query m"]:
         """Minus the target slots of the queries after the last layer."""
-        layer = self.layers[0]
-        if len(self.order) > 1 or layer.kind != "softmax" or self.query_is_key:
-            return super().forward(xs, ys, x_query)
-        check_context(xs, ys, x_query)
-        self._check(xs, ys)
-        slot = x_query.new_zeros(*x_query.shape[:2], ys.shape[2])
-        if self.initial_weights is not None:
-            slot = -x_query @ self.initial_weights.mT
-        context, query = torch.cat([xs, ys], -1), torch.cat([x_query, slot], -1)
-        weights = (query[:, None] @ score_matrices(layer).mT @ context[:, None].mT).softmax(-1)
-        values = context[:, None] @ layer.projection_value()[:, self.d :].mT
-        return -(slot + (weights @ values).sum(1))
+        tokens, n = self.tokens(xs, ys, x_query), xs.shape[1]
+        *first, last = (self.layers[index] for index in self.order)
+        for layer in first:
+            tokens = tokens + _softmax_update(layer, tokens, tokens[:, :n])
+        query = tokens[:, n:]
+        return -(query + _softmax_update(last, query, tokens[:, :n]))[..., self.d :]
+
+
+def _softmax_update(layer: SelfAttention, asking: Tensor, context: Tensor) -> Tensor:
+    scores = asking[:, None] @ score_matrices(layer).mT @ context[:, None].mT
+    values = context[:, None] @ layer.projection_value().mT
+    return (scores.softmax(-1) @ values).sum(1)
 
 
 def score_matrices(layer: SelfAttention) -> Float[Tensor, "heads width width"]:
