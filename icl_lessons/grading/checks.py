@@ -163,6 +163,11 @@ def compare(
             continue  # on this input the mistake makes no difference, so it explains nothing
         if agree(answer, mistake.value, tolerance):
             fail(mistake.sentence)
+    if agree(answer, right, FLOAT32_TOLERANCE):
+        fail(
+            f"{what} is right in its first digits only. Either single precision has crept in (keep "
+            "one dtype from beginning to end), or a small number is added somewhere."
+        )
     gap = (answer - right).abs()
     index = [int(i) for i in torch.unravel_index(gap.argmax(), gap.shape)]
     got, want = answer[tuple(index)].item(), right[tuple(index)].item()

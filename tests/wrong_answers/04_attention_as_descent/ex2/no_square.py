@@ -1,0 +1,27 @@
+"""A_k in place of its square.
+
+verdict: rejected
+found: in sight
+says: return the square
+"""
+
+import torch
+
+
+def plus_plus_layer(tokens, d, n_context, step_size, gamma):
+    xs, ys = tokens[..., :d], tokens[..., d:]
+    context = xs[:, :n_context]
+    scores = xs @ context.mT
+    new_xs = xs - gamma * scores @ context
+    new_ys = ys - step_size / n_context * scores @ ys[:, :n_context]
+    return torch.cat([new_xs, new_ys], dim=-1)
+
+
+def effective_preconditioners(xs, gammas):
+    h = xs.mT @ xs
+    a = torch.eye(xs.shape[-1], dtype=xs.dtype).expand_as(h)
+    squares = []
+    for gamma in gammas:
+        squares.append(a)
+        a = a - gamma * a @ h @ a @ a
+    return torch.stack(squares)

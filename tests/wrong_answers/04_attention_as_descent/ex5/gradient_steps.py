@@ -1,0 +1,21 @@
+"""Gradient descent in place of Newton's step.
+
+verdict: rejected
+found: in sight
+says: one of gradient descent
+"""
+
+import torch
+
+
+def newton_schulz(s, alpha, steps):
+    m = alpha * s
+    for _ in range(steps):
+        m = m + alpha * s @ (torch.eye(s.shape[-1], dtype=s.dtype) - s @ m)
+    return m
+
+
+def best_matching_steps(model, algorithm, targets):
+    similarity = torch.cosine_similarity(algorithm - targets, model - targets, dim=-1).mean(-1)
+    best = int(similarity.argmax())
+    return best, float(similarity[best])

@@ -1,0 +1,18 @@
+"""The first token hears the last.
+
+verdict: rejected
+found: in sight
+says: shift is cyclic
+"""
+
+import torch
+
+
+def copy_layer(d, m, n_tokens):
+    width = 2 * d + m + n_tokens
+    position = slice(2 * d + m, width)
+    w_query, w_key, w_value = (torch.zeros(width, width) for _ in range(3))
+    w_query[position, position] = torch.eye(n_tokens).roll(-1, dims=0)
+    w_key[position, position] = torch.eye(n_tokens)
+    w_value[d + m : 2 * d + m, :d] = torch.eye(d)
+    return w_query, w_key, w_value, torch.eye(width)

@@ -1,0 +1,19 @@
+"""The y-slot is copied as well.
+
+verdict: rejected
+found: in sight
+says: copy the y-slot too
+"""
+
+import torch
+
+
+def copy_layer(d, m, n_tokens):
+    width = 2 * d + m + n_tokens
+    position = slice(2 * d + m, width)
+    w_query, w_key, w_value = (torch.zeros(width, width) for _ in range(3))
+    w_query[position, position] = torch.diag(torch.ones(n_tokens - 1), 1)
+    w_key[position, position] = torch.eye(n_tokens)
+    w_value[d + m : 2 * d + m, :d] = torch.eye(d)
+    w_value[d : d + m, d : d + m] = torch.eye(m)
+    return w_query, w_key, w_value, torch.eye(width)

@@ -1,0 +1,19 @@
+"""Every layer uses the first rate.
+
+verdict: rejected
+found: in sight
+says: uses the first rate
+"""
+
+import torch
+
+
+def functional_descent(kernel, xs, ys, x_query, rates):
+    among, across = kernel(xs, xs), kernel(x_query, xs)
+    labels = ys
+    slots = torch.zeros(*x_query.shape[:2], ys.shape[2], dtype=ys.dtype)
+    for _ in rates:
+        rate = rates[0]
+        slots = slots - rate * across @ labels
+        labels = labels - rate * among @ labels
+    return -slots
