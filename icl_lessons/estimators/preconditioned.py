@@ -123,7 +123,7 @@ def input_maps(xs: Inputs, gammas: Sequence[float]) -> Float[Tensor, "steps batc
         TypeError, ValueError: ``gammas`` is no sequence of finite numbers.
     """
     check_tensor("xs", xs, "batch n_context d")
-    numbers = _finite("gammas", gammas)
+    numbers = finite_numbers("gammas", gammas)
     identity = torch.eye(xs.shape[2], dtype=xs.dtype, device=xs.device).expand(len(xs), -1, -1)
     hessian, maps = xs.mT @ xs, [identity]
     for gamma in numbers[:-1]:
@@ -132,7 +132,8 @@ def input_maps(xs: Inputs, gammas: Sequence[float]) -> Float[Tensor, "steps batc
     return torch.stack(maps[: len(numbers)]) if numbers else xs.new_zeros(0, *identity.shape)
 
 
-def _finite(name: str, values: Sequence[float]) -> tuple[float, ...]:
+def finite_numbers(name: str, values: Sequence[float]) -> tuple[float, ...]:
+    """A sequence of finite numbers as floats; anything else is an error that names it."""
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError):
@@ -181,7 +182,7 @@ class GradientDescentPlusPlus:
     def __post_init__(self):
         sizes = step_sizes(self.step_sizes, len(self.gammas))
         object.__setattr__(self, "step_sizes", sizes)
-        object.__setattr__(self, "gammas", _finite("gammas", self.gammas))
+        object.__setattr__(self, "gammas", finite_numbers("gammas", self.gammas))
 
     def __call__(self, xs: Inputs, ys: Targets, x_query: Tensor) -> Tensor:
         check_context(xs, ys, x_query)
