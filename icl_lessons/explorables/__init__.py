@@ -1,7 +1,15 @@
 """What a reader can play with: components that run in the browser, with or without a kernel."""
 
 from icl_lessons.explorables.base import Explorable, InvalidTrait
+from icl_lessons.explorables.bowl import QuadraticBowlExplorer
 from icl_lessons.explorables.one_step import OneStepExplorer
 from icl_lessons.explorables.prediction import Prediction, PredictionReveal
 
-__all__ = ["Explorable", "InvalidTrait", "OneStepExplorer", "Prediction", "PredictionReveal"]
+__all__ = [
+    "Explorable",
+    "InvalidTrait",
+    "OneStepExplorer",
+    "Prediction",
+    "PredictionReveal",
+    "QuadraticBowlExplorer",
+]

@@ -131,6 +131,24 @@ export function labelledRange({ label, min, max, step, format = String, oninput,
   };
 }
 
+/** A checkbox with its label beside it; `mark` is an element in front of the words. */
+export function labelledCheck({ label, mark = null, onchange }) {
+  const id = uniqueId("check");
+  const input = html("input", { type: "checkbox", id, onchange: () => onchange(input.checked) });
+  const el = html("div", { class: "icl-check" }, input, html("label", { for: id }, mark, label));
+  return { el, input };
+}
+
+/** Give an SVG element the width of its parent and this height (a number, or a function of the width). */
+export function fitWidth(figure, height) {
+  const width = Math.max(figure.parentElement.clientWidth || 0, 220);
+  const tall = Math.round(typeof height === "function" ? height(width) : height);
+  figure.setAttribute("width", width);
+  figure.setAttribute("height", tall);
+  figure.setAttribute("viewBox", `0 0 ${width} ${tall}`);
+  return { width, height: tall };
+}
+
 /** A linear map of data to pixels and back. */
 export function linearScale(low, high, from, to) {
   const scale = (value) => from + ((value - low) / (high - low)) * (to - from);
