@@ -28,7 +28,7 @@ def draw_loss(ax: Axes, result: "CopyingResult") -> None:
     ax.axhline(run.descent_loss, color=TEXTBOOK, label="one step", **LINE_STYLES["textbook"])
     ax.axhline(run.zero_loss, label="predicting 0", **LINE_STYLES["exact"])
     ax.set(xlabel="updates of the weights", ylabel="loss, ½ E (ŷ − y)²", ylim=(0, None))
-    ax.legend(loc="upper right")
+    ax.legend(loc="center right")
 
 
 def draw_sensitivity(ax: Axes, result: "CopyingResult") -> None:
@@ -42,7 +42,7 @@ def draw_sensitivity(ax: Axes, result: "CopyingResult") -> None:
     ):
         band(ax, run.steps, values, color=color, label=label, linestyle=style, linewidth=2)
     ax.set(xlabel="updates of the weights", ylabel="size of the derivative", ylim=(0, None))
-    ax.legend(loc="upper left")
+    ax.legend(loc="center right")
 
 
 def draw_attention(ax: Axes, result: "CopyingResult") -> None:
@@ -66,7 +66,7 @@ def draw_settings(ax: Axes, result: "CopyingResult") -> None:
         label = NAMES.get(name, name)
         band(ax, run.steps, ratio, color=color, label=label, linestyle=style, linewidth=2)
     ax.axhline(1, **LINE_STYLES["exact"])
-    ax.set(xlabel="updates of the weights", ylabel="loss over that of one step", ylim=(0, None))
+    ax.set(xlabel="updates of the weights", ylabel="loss over that of one step", ylim=(0, 4.6))
     ax.legend(loc="upper right")
 
 

@@ -1,0 +1,364 @@
+"""What is claimed of copying from separate tokens, each claim with a check."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icl_lessons.declare import EXPERIMENTS, Evidence, claim
+from icl_lessons.estimators.descent import GradientDescent
+from icl_lessons.gradient_descent.copying import copying_attention, induction_attention
+from icl_lessons.gradient_descent.experiments.copying import CopyingResult, CopyRun
+from icl_lessons.runtime import Scale, seeded
+from icl_lessons.tasks.regression import LinearRegression
+from icl_lessons.types import Batch
+
+PAGE = "gradient_descent/beyond_lines"
+RELATIVE = "largest error over size of the answer, float64"
+
+
+def _result(scale: Scale) -> CopyingResult:
+    declared = EXPERIMENTS["copying"]
+    return declared.run(declared.configs[scale])
+
+
+def _main(scale: Scale) -> CopyRun:
+    return _result(scale).runs["softmax"]
+
+
+def relative_error(got: Tensor, expected: Tensor) -> float:
+    return ((got - expected).abs().max() / expected.abs().max().clamp_min(1.0)).item()
+
+
+def _random_cases(count: int) -> Iterator[tuple[Batch, Tensor, list[float]]]:
+    generator = seeded(2024)
+
+    def draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, (), generator=generator))
+
+    for _ in range(count):
+        d, m, n, steps = draw(1, 6), draw(1, 3), draw(1, 12), draw(1, 5)
+        batch = LinearRegression(d=d, m=m, noise_std=0.3, n_query=2).sample(
+            3, n, generator=generator, dtype=torch.float64
+        )
+        start = torch.randn(m, d, generator=generator, dtype=torch.float64)
+        yield batch, start, (0.4 * torch.rand(steps, generator=generator)).tolist()
+
+
+def _construction_error(count: int, steps: int | None = None, *, zero=False, **options) -> float:
+    worst = 0.0
+    for batch, start, sizes in _random_cases(count):
+        sizes = sizes if steps is None else [0.3] * steps
+        start = None if zero else start
+        d, m, n = batch.xs.shape[2], batch.ys.shape[2], batch.xs.shape[1]
+        learner = copying_attention(d, m, n, sizes, start, len(sizes), **options)
+        expected = GradientDescent(sizes, len(sizes), start)(*batch.context)
+        worst = max(worst, relative_error(learner(*batch.context), expected))
+    return worst
+
+
+@claim(
+    "vonoswald2023-proposition-3",
+    paper="vonoswald2023transformers",
+    where="Proposition 3",
+    kind="identity",
+    says="From separate x and y tokens, one layer that copies makes the pairs that the others "
+    "descend on.",
+    chapter=PAGE,
+)
+def copying_then_descending(scale: Scale) -> Evidence:
+    return Evidence(
+        measured=_construction_error(40),
+        bound=1e-12,
+        unit=RELATIVE,
+        note="40 random sizes, 1 to 5 steps, any initial weights: x goes into an empty slot of the "
+        "y token, so that nothing has to be cleared up.",
+    )
+
+
+@claim(
+    "vonoswald2023-copy-from-next",
+    paper="vonoswald2023transformers",
+    where="Proposition 3, direction of the copy",
+    kind="identity",
+    says="The copy may as well bring y into the token of x, from the next token.",
+    chapter=PAGE,
+)
+def copying_from_next(scale: Scale) -> Evidence:
+    return Evidence(
+        measured=_construction_error(40, into="target"),
+        bound=1e-12,
+        unit=RELATIVE,
+        note="The y tokens left over need no second head: their input slot is empty, so they are "
+        "no keys. The query has to be masked, and the copy cannot be causal.",
+    )
+
+
+@claim(
+    "vonoswald2023-same-slot-copy",
+    paper="vonoswald2023transformers",
+    where="Proposition 3, as it is often summarised",
+    kind="identity",
+    says="Copying x into the input slot of its y token is enough, with the x tokens left in place.",
+    chapter=PAGE,
+)
+def same_slot_copy(scale: Scale) -> Evidence:
+    errors = [
+        _construction_error(20, steps, zero=zero, into="input")
+        for steps, zero in ((1, True), (1, False), (2, True), (2, False))
+    ]
+    return Evidence(
+        measured=max(errors),
+        bound=1e-12,
+        unit=RELATIVE,
+        samples=(sum(error <= 1e-12 for error in errors), len(errors)),
+        note="Exact for one step from zero weights only. After a layer the target slots of the x "
+        "tokens are no longer empty, and they are keys.",
+    )
+
+
+@claim(
+    "vonoswald2023-causal-copying",
+    paper="vonoswald2023transformers",
+    where="Proposition 3, under a causal mask",
+    kind="identity",
+    says="The construction works in a model that looks backwards only.",
+    chapter=PAGE,
+)
+def causal_copying(scale: Scale) -> Evidence:
+    errors = [_construction_error(20, steps, causal=True) for steps in (1, 2, 3)]
+    return Evidence(
+        measured=max(errors),
+        bound=1e-12,
+        unit=RELATIVE,
+        samples=(sum(error <= 1e-12 for error in errors), len(errors)),
+        note="Exact for one step. With more, each example has been corrected by those before it "
+        "alone, which is another algorithm.",
+    )
+
+
+@claim(
+    "vonoswald2023-softmax-copy",
+    paper="vonoswald2023transformers",
+    where="section on copying, a softmax first layer",
+    kind="experiment",
+    says="A softmax copies as well as a linear layer, up to an error exponential in its sharpness.",
+    chapter=PAGE,
+)
+def softmax_copy(scale: Scale) -> Evidence:
+    batch = LinearRegression(d=4).sample(20, 8, generator=seeded(8), dtype=torch.float64)
+    expected = GradientDescent(0.3, 3)(*batch.context)
+    sharpness = np.array([8.0, 12.0, 16.0, 20.0, 24.0])
+    errors = [
+        copying_attention(4, 1, 8, 0.3, steps=3, copy="softmax", sharpness=float(c))(*batch.context)
+        .sub(expected)
+        .abs()
+        .max()
+        .item()
+        for c in sharpness
+    ]
+    slope = np.polyfit(sharpness, np.log(errors), 1)[0]
+    return Evidence(
+        measured=abs(slope + 1),
+        bound=0.01,
+        unit="distance of the slope of log error against sharpness from -1",
+        note=f"Error {errors[0]:.0e} at a sharpness of 8, {errors[-1]:.0e} at 24.",
+    )
+
+
+@claim(
+    "olsson2022-copy-then-lookup",
+    paper="olsson2022context",
+    where="Mechanistic summary: previous-token head and induction head",
+    kind="identity",
+    says="A head that copies the token before and a head that looks it up predict what came next "
+    "the last time.",
+    chapter=PAGE,
+)
+def copy_then_lookup(scale: Scale) -> Evidence:
+    generator, worst = seeded(12), 0.0
+    for vocabulary in (5, 9, 16):
+        pattern = torch.randperm(vocabulary, generator=generator)
+        tokens = pattern.repeat(2)[None]
+        after = torch.nn.functional.one_hot(pattern.roll(-1), vocabulary).double()[:-1]
+        for kind in ("linear", "softmax"):
+            model = induction_attention(vocabulary, 2 * vocabulary, kind=kind)
+            second = model(tokens)[0, vocabulary:-1]
+            worst = max(worst, relative_error(second, after))
+    return Evidence(
+        measured=worst,
+        bound=1e-10,
+        unit=RELATIVE,
+        note="A pattern of different tokens, twice: the second time every token is foretold. "
+        "Linear heads are exact, softmax heads with a sharpness of 60.",
+    )
+
+
+@claim(
+    "olsson2022-descent-step-is-lookup",
+    paper="olsson2022context",
+    where="set beside Proposition 3 of von Oswald et al.",
+    kind="identity",
+    says="On one-hot inputs the copy layer and one step of gradient descent are a lookup.",
+    chapter=PAGE,
+)
+def descent_step_is_lookup(scale: Scale) -> Evidence:
+    generator, worst = seeded(13), 0.0
+    for n, m in ((3, 1), (7, 2), (12, 4)):
+        order = torch.randperm(n, generator=generator)
+        xs = torch.eye(n, dtype=torch.float64)[order][None]
+        ys = torch.randn(1, n, m, generator=generator, dtype=torch.float64)
+        asked = torch.randint(0, n, (5,), generator=generator)
+        learner = copying_attention(n, m, n, step_size=float(n))
+        worst = max(worst, relative_error(learner(xs, ys, xs[:, asked]), ys[:, asked]))
+    return Evidence(
+        measured=worst,
+        bound=1e-12,
+        unit=RELATIVE,
+        note="A step of size N from zero: the answer is the y that followed the same x before.",
+    )
+
+
+@claim(
+    "vonoswald2023-two-token-loss",
+    paper="vonoswald2023transformers",
+    where="section on copying, figure",
+    kind="experiment",
+    says="Two layers trained on separate tokens reach the loss of one step of gradient descent.",
+    chapter=PAGE,
+)
+def two_token_loss(scale: Scale) -> Evidence:
+    ratio = _main(scale).loss_ratio
+    return Evidence(
+        measured=ratio.max().item(),
+        bound=1.02,
+        unit="loss over that of the best single step, worst seed",
+        samples=(int((ratio <= 1.02).sum()), len(ratio)),
+        note="They end below it: the first layer is left over to improve on the step.",
+    )
+
+
+@claim(
+    "vonoswald2023-two-token-one-step",
+    paper="vonoswald2023transformers",
+    where="section on copying, figure",
+    kind="experiment",
+    says="What the two layers have learned is one step of gradient descent.",
+    chapter=PAGE,
+)
+def two_token_agreement(scale: Scale) -> Evidence:
+    run = _main(scale)
+    cosine = run.sensitivity_cosine
+    difference = (run.prediction_difference / run.target_size).mean()
+    return Evidence(
+        measured=cosine.min().item(),
+        bound=0.99,
+        partial_bound=0.95,
+        comparison="at least",
+        unit="sensitivity cosine with the best single step, worst seed",
+        note=f"Predictions differ by {difference:.0%} of the mean size of a target.",
+    )
+
+
+@claim(
+    "vonoswald2023-copies-from-next",
+    paper="vonoswald2023transformers",
+    where="section on copying, derivatives of the first layer",
+    kind="experiment",
+    says="After training, a token of the first layer depends on the next token, y, and on little "
+    "else.",
+    chapter=PAGE,
+)
+def copies_from_next(scale: Scale) -> Evidence:
+    run = _main(scale)
+    rivals = np.maximum(run.others, np.maximum(run.x_from_previous, run.y_from_previous))
+    ratio = run.x_from_next[:, -1] / rivals[:, -1]
+    return Evidence(
+        measured=ratio.min().item(),
+        bound=10.0,
+        comparison="at least",
+        unit="derivative of x tokens by their own y over the next largest, worst seed",
+        samples=(int((ratio >= 10).sum()), len(ratio)),
+        note=f"Of the attention of an x token {run.attention_to_next.mean():.0%} goes to its y.",
+    )
+
+
+@claim(
+    "vonoswald2023-sudden-drop",
+    paper="vonoswald2023transformers",
+    where="section on copying, figure",
+    kind="experiment",
+    says="The loss stays at a plateau and then drops suddenly.",
+    chapter=PAGE,
+)
+def sudden_drop(scale: Scale) -> Evidence:
+    run = _main(scale)
+    height = (run.loss - run.descent_loss) / (run.zero_loss - run.descent_loss)
+    waited = np.array([run.steps[(row > 0.9).nonzero()[0][-1]] for row in height])
+    fell = np.array([run.steps[(row < 0.25).argmax()] for row in height]) - waited
+    share = fell / waited
+    return Evidence(
+        measured=share.max().item(),
+        bound=0.75,
+        unit="updates from 90 % to 25 % of the height over updates before, worst seed",
+        samples=(int((share <= 0.75).sum()), len(share)),
+        note="The plateau lasts until update "
+        + ", ".join(str(step) for step in waited)
+        + " and the fall "
+        + ", ".join(str(step) for step in fell)
+        + " more.",
+    )
+
+
+@claim(
+    "vonoswald2023-derivative-rises-first",
+    paper="vonoswald2023transformers",
+    where="section on copying, figure",
+    kind="experiment",
+    says="Before the drop the derivative by the next token rises, and the others stay flat.",
+    chapter=PAGE,
+)
+def derivative_rises_first(scale: Scale) -> Evidence:
+    run = _main(scale)
+    height = (run.loss - run.descent_loss) / (run.zero_loss - run.descent_loss)
+    last = [(row > 1.0).nonzero()[0][-1] for row in height]  # still no better than 0
+    ratio = np.array([run.x_from_next[s, t] / run.others[s, t] for s, t in enumerate(last)])
+    growth = np.mean([run.others[s, t] / run.others[s, 0] for s, t in enumerate(last)])
+    measured = ratio.min().item() if len(ratio) else math.nan
+    return Evidence(
+        measured=measured,
+        bound=2.0,
+        comparison="at least",
+        unit="derivative by the next token over the others', last look before any gain, worst seed",
+        samples=(int((ratio >= 2).sum()), len(ratio)),
+        note=f"All rise together before the drop, the others {growth:.1f}-fold; the next token's "
+        "leaves them behind while the loss is falling.",
+    )
+
+
+@claim(
+    "vonoswald2023-linear-first-layer",
+    paper="vonoswald2023transformers",
+    where="section on copying, remark on the first layer",
+    kind="experiment",
+    says="With a linear first layer and sinusoidal positions training does not succeed.",
+    chapter=PAGE,
+)
+def linear_first_layer(scale: Scale) -> Evidence:
+    runs = _result(scale).runs
+    if "linear" not in runs:
+        return Evidence(measured=math.nan, bound=1.1, unit="loss over that of one step")
+    ratio = runs["linear"].loss_ratio
+    return Evidence(
+        measured=ratio.min().item(),
+        bound=1.1,
+        comparison="at least",
+        unit="loss over that of the best single step, best seed",
+        samples=(int((ratio >= 1.1).sum()), len(ratio)),
+        note=f"It learns something: {ratio.mean():.1f} times the loss of one step, where "
+        "predicting 0 has 3.1 times. With one-hot positions "
+        f"{int((runs['one_hot_linear'].loss_ratio < 1).sum())} of {len(ratio)} seeds go below one "
+        "step.",
+    )
