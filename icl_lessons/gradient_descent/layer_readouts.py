@@ -7,6 +7,7 @@ prefixes [fu2024transformers]. Errors and not predictions: any two predictions o
 point in nearly the same direction, whatever made them.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +15,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from icl_lessons.gradient_descent.newton import METHODS, Method, residual_factors
 from icl_lessons.models.transformer import Transformer
-from icl_lessons.runtime import check_context, check_integer, check_number, check_tensor
+from icl_lessons.runtime import (
+    check_choice,
+    check_context,
+    check_integer,
+    check_number,
+    check_tensor,
+)
 
 Inputs = Float[Tensor, "batch n d"]
 Targets = Float[Tensor, "batch n m"]
@@ -27,7 +35,7 @@ Targets = Float[Tensor, "batch n m"]
 @torch.no_grad()
 def prefix_states(
     model: Transformer, xs: Inputs, ys: Targets
-) -> Float[Tensor, "layers+1 batch n width"]:
+) -> Float[Tensor, "{len(model.blocks)}+1 batch n width"]:
     """The residual stream where ``y_i`` is asked for, before the first block and after each.
 
     Normalised as the model's read-out would see it, which is frozen with everything else. Position
@@ -128,34 +136,65 @@ def prefix_spectra(xs: Inputs, ys: Targets) -> PrefixSpectra:
     return PrefixSpectra(eigenvalues.clamp_min(0), moments, queries)
 
 
-def newton_predictions(spectra: PrefixSpectra, steps: int) -> Float[Tensor, "{steps}+1 batch n m"]:
-    """What 0, 1, ..., ``steps`` of Newton-Schulz predict at each prefix, with ``alpha`` as in the
-    paper's code, ``1 / |S S^T|_F`` of that prefix."""
-    check_integer("steps", steps, at_least=0)
-    square = spectra.eigenvalues.square()
-    left = 1 - square / square.norm(dim=-1, keepdim=True).clamp_min(1e-300)
+def method_predictions(
+    spectra: PrefixSpectra, method: Method, steps: Int[np.ndarray, " counts"]
+) -> Float[Tensor, "counts batch n m"]:
+    """What an algorithm from zero predicts at each prefix after each number of steps.
+
+    Step sizes are those of :func:`~icl_lessons.gradient_descent.newton.residual_factors`, set by
+    the largest eigenvalue of each prefix; Newton-Schulz starts at ``alpha = 1 / |S S^T|_F`` of the
+    prefix, as the code of Fu et al. has it.
+
+    Args:
+        steps: the numbers of steps to report; thousands of gradient descent cost as much as one.
+    """
+    check_choice("method", method, METHODS)
+    eigenvalues = spectra.eigenvalues.clamp_min(1e-300)
     path = []
-    for _ in range(steps + 1):
-        path.append(spectra.predictions(left))
-        left = left.square()
+    for count in map(int, steps):
+        if method == "newton":
+            square = (eigenvalues / eigenvalues.amax(-1, keepdim=True)).square()
+            factors = (1 - square / square.norm(dim=-1, keepdim=True)) ** (2.0**count)
+        else:
+            factors = residual_factors(method, eigenvalues, count)
+        path.append(spectra.predictions(factors))
     return torch.stack(path)
 
 
-def descent_predictions(
-    spectra: PrefixSpectra, steps: Int[np.ndarray, " counts"], step_scale: float = 1.0
-) -> Float[Tensor, "counts batch n m"]:
-    """What gradient descent from zero predicts at each prefix after each number of steps.
+def induced_filter(
+    predictions: Float[Tensor, "layers batch n m"],
+    spectra: PrefixSpectra,
+    edges: Float[np.ndarray, " edges"],
+) -> Float[Tensor, "layers bins"]:
+    """The share of least squares that is predicted along directions of each curvature.
+
+    Least squares predicts a sum over the eigenvectors of a prefix's ``S``; here each term has a
+    factor that depends on ``lambda / lambda_max``, constant between two edges, and the factors are
+    fitted to the predictions. Gradient descent gives ``1 - (1 - lambda / lambda_max)^K``; 1 is all
+    of least squares, 0 is nothing.
 
     Args:
-        steps: the numbers of steps to report, such as powers of a number: hundreds cost no more
-            than one.
-        step_scale: the step ``eta / N`` times the largest eigenvalue of that prefix's ``S``; it
-            converges below 2.
+        edges: rising, of ``lambda / lambda_max``; a bin holds its lower edge and not its upper one.
+
+    Raises:
+        ValueError: edges that do not rise, or a bin that no direction falls in.
     """
-    check_number("step_scale", step_scale)
-    largest = spectra.eigenvalues.amax(-1, keepdim=True).clamp_min(1e-300)
-    kept = 1 - step_scale * spectra.eigenvalues / largest
-    return torch.stack([spectra.predictions(kept ** int(count)) for count in steps])
+    check_tensor("predictions", predictions, "layers batch n m")
+    edges = np.asarray(edges, dtype=float)
+    if edges.ndim != 1 or len(edges) < 2 or not (np.diff(edges) > 0).all():
+        raise ValueError(f"edges: got {edges}; use two or more numbers that rise")
+    eigenvalues = spectra.eigenvalues
+    largest = eigenvalues.amax(-1, keepdim=True)
+    seen = eigenvalues > 1e-12 * largest
+    share = torch.where(seen, eigenvalues / largest.clamp_min(1e-300), -torch.inf)
+    inverse = torch.where(seen, 1 / eigenvalues.clamp_min(1e-300), 0.0)
+    terms = (spectra.queries * inverse)[..., None] * spectra.moments
+    inside = [(share >= low) & (share < high) for low, high in itertools.pairwise(edges)]
+    for chosen, low, high in zip(inside, edges, edges[1:], strict=False):
+        if not chosen.any():
+            raise ValueError(f"edges: no direction has a curvature from {low:g} to {high:g}")
+    features = torch.stack([(terms * chosen[..., None]).sum(-2).flatten() for chosen in inside], 1)
+    return torch.linalg.lstsq(features, predictions.double().flatten(1).mT).solution.mT
 
 
 # --- comparison ---------------------------------------------------------------------------------

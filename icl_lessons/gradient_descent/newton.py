@@ -107,8 +107,8 @@ def inverses_by_attention(
 ) -> Float[Tensor, "{steps}+1 batch d d"]:
     """``M_0 = start`` and what each step's layers make of it, with scratch tokens and no context.
 
-    ``start`` is to be a polynomial in ``S``, as every Newton-Schulz iterate is: the one-layer step
-    computes ``M S^T M``.
+    The two-layer step is exact for any matrices; the one-layer step computes ``M S^T M`` in place
+    of ``M S M``, which is the same since ``S`` is symmetric.
     """
     check_tensor("S", S, "batch d d")
     check_tensor("start", start, "batch d d")
