@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from icl_lessons.declare import EXPERIMENTS
 from icl_lessons.estimators.descent import GradientDescent
+from icl_lessons.gradient_descent.experiments.features import (
+    SinusoidFeaturesConfig,
+    SinusoidTraining,
+    sinusoid_features,
+    sinusoid_weights,
+)
 from icl_lessons.gradient_descent.features import (
     FeatureDescent,
     KernelSmoothing,
@@ -20,10 +27,11 @@ from icl_lessons.gradient_descent.features import (
     feature_attention,
     sine_and_cosine,
 )
+from icl_lessons.gradient_descent.figures import features as figures
 from icl_lessons.gradient_descent.one_step import gradient_descent_attention
 from icl_lessons.measures.agreement import mean_squared_error
 from icl_lessons.models.tokens import joint_tokens
-from icl_lessons.runtime import seeded
+from icl_lessons.runtime import Scale, seeded
 from icl_lessons.tasks.sinusoids import Sinusoids
 from icl_lessons.types import Learner
 
@@ -273,3 +281,70 @@ def test_wrong_arguments_are_named(as_readers_run_it):
     with pytest.raises(ValueError, match="the context is empty"):
         empty = torch.zeros(2, 0, 1)
         FeatureDescent(sine_and_cosine, 0.1)(empty, empty, torch.zeros(2, 1, 1))
+
+
+# --- trained ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    config = SinusoidFeaturesConfig()
+    assert sinusoid_weights.is_stored(config.training)
+    return sinusoid_features(config)
+
+
+def test_learned_attention_reaches_the_step_on_learned_features(lesson):
+    assert len(lesson.transformer_loss) >= 3
+    ratio = lesson.transformer_loss / lesson.descent_loss
+    assert (ratio < 1.25).all() and (ratio > 0.8).all()
+    assert (lesson.descent_loss < 0.1 * lesson.zero_loss).all()
+    assert (lesson.attention_loss > 0.9 * lesson.zero_loss).all()
+    assert (lesson.sensitivity_correlation > 0.95).all()
+    assert (abs(lesson.attention_correlation) < 0.5).all()
+
+
+def test_the_fixed_layer_finds_sine_cosine_and_the_mean_curve(lesson):
+    """Better than the best step from zero weights, and near the best one from the mean task."""
+    assert (lesson.descent_loss < 0.8 * lesson.step_loss).all()
+    assert (abs(lesson.descent_loss / lesson.prior_step_here - 1) < 0.1).all()
+    assert lesson.prior_step_here == pytest.approx(lesson.prior_step_loss, rel=0.1)
+    assert (lesson.kernel_similarity > 0.95).all()
+    for guess in lesson.guess:
+        assert np.corrcoef(guess, lesson.mean_curve)[0, 1] > 0.95
+
+
+def test_the_stored_networks_are_those_that_were_measured(lesson):
+    network, batch = lesson.models["descent"][0], SinusoidTraining().validation()
+    assert mean_squared_error(network, batch) == pytest.approx(lesson.descent_loss[0])
+    assert network.weights()["step_size"] == pytest.approx(lesson.learned_step_size[0])
+    trained_size = list(lesson.context_sizes).index(lesson.n_context)
+    assert np.allclose(
+        lesson.descent_by_size[:, trained_size], lesson.mean_descent_by_size[:, trained_size]
+    )
+    few = lesson.curves["descent"][0]
+    at = np.abs(lesson.grid[:, None] - lesson.curve_xs[0]).argmin(0)
+    assert np.abs(few[at] - lesson.curve_ys[0]).mean() < 0.2
+
+
+def test_a_tiny_training_runs_and_every_panel_is_drawn():
+    training = SinusoidTraining(
+        width=4, hidden=5, n_context=3, steps=4, validate_every=2, n_validation=50
+    )
+    config = SinusoidFeaturesConfig(training=training, context_sizes=(2, 5), seeds=(0, 1))
+    result = sinusoid_features(config)
+    assert result.transformer_path.shape == result.attention_path.shape == (2, 3)
+    assert result.curves["descent"].shape == result.truth.shape == (4, 101)
+    amplitude = np.abs(result.truth).max(1)
+    assert (amplitude > 0.09).all() and (amplitude < 0.51).all()
+    assert "predicting 0" in result.summary()
+    figure = figures.sinusoid_features(result)
+    assert all(ax.has_data() for ax in figure.axes)
+    with pytest.raises(ValueError, match="context_sizes"):
+        SinusoidFeaturesConfig(context_sizes=(0,))
+
+
+def test_the_paper_scale_is_declared():
+    paper = EXPERIMENTS["sinusoid_features"].configs[Scale.PAPER].training
+    assert (paper.width, paper.hidden, paper.batch_size, paper.steps) == (40, 160, 2048, 20_000)
+    assert (paper.learning_rate, paper.descent_learning_rate) == (1e-3, 3e-4)
+    assert len(paper.seeds) == 5

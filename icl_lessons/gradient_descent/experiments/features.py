@@ -12,8 +12,10 @@ from torch import Tensor
 
 from icl_lessons.declare import experiment
 from icl_lessons.gradient_descent.features import (
+    FeatureDescent,
     SinusoidNetwork,
     best_step_on_sine_and_cosine,
+    sine_and_cosine,
 )
 from icl_lessons.gradient_descent.figures import features as figures
 from icl_lessons.measures.agreement import mean_squared_error, sensitivity
@@ -165,7 +167,8 @@ class SinusoidFeaturesResult:
         transformer_loss, descent_loss, attention_loss: after training, ``[seeds]``.
         zero_loss: of predicting 0, on the same tasks; ``exact_zero_loss`` in closed form.
         step_loss, step_size: the best single step on ``(sin x, cos x)`` from zero weights, exact.
-        prior_step_loss, prior_step_size: the same from the mean task.
+        prior_step_loss, prior_step_size: the same from the mean task; ``prior_step_here``: its loss
+            on the tasks that the networks are measured on.
         learned_step_size: of the fixed layer.
         sensitivity_correlation: between ``d y_hat / d x_q`` of transformer and descent, over tasks.
         attention_correlation: the same between attention alone and descent.
@@ -201,6 +204,7 @@ class SinusoidFeaturesResult:
     step_size: float
     prior_step_loss: float
     prior_step_size: float
+    prior_step_here: float
     learned_step_size: Float[np.ndarray, " seeds"]
     sensitivity_correlation: Float[np.ndarray, " seeds"]
     attention_correlation: Float[np.ndarray, " seeds"]
@@ -236,7 +240,8 @@ class SinusoidFeaturesResult:
         ]
         lines = [
             f"loss, 1/2 E (y_hat - y)^2; predicting 0: {self.zero_loss:.4f}; one step on (sin, "
-            f"cos): {self.step_loss:.5f} from zero, {self.prior_step_loss:.5f} from the mean task"
+            f"cos): {self.step_loss:.5f} from zero, {self.prior_step_loss:.5f} from the mean task "
+            f"({self.prior_step_here:.5f} here)"
         ]
         lines += [f"{name:<28}" + "  ".join(f"{v:8.5f}" for v in row) for name, row in rows]
         return "\n".join(lines)
@@ -313,7 +318,7 @@ def _measure(config, task, n, state, models, batch, sensitivities) -> SinusoidFe
         return np.array([_correlation(one, two) for one, two in pairs])
 
     sized = [
-        task.sample(len(batch), size, generator=seeded(VALIDATION_SEED + size))
+        task.sample(min(len(batch), 4000), size, generator=seeded(VALIDATION_SEED + size))
         for size in config.context_sizes
     ]
     by_size = {kind: np.stack([losses(kind, on) for on in sized], 1) for kind in LEARNERS}
@@ -338,6 +343,8 @@ def _measure(config, task, n, state, models, batch, sensitivities) -> SinusoidFe
     on_grid = grid.expand(config.n_curves, -1, -1)
     zero_step = best_step_on_sine_and_cosine(task, n)
     prior_step = best_step_on_sine_and_cosine(task, n, from_mean=True)
+    mean_task = torch.tensor([[0.0, 2 / math.pi * mean_amplitude]])
+    prior = FeatureDescent(sine_and_cosine, prior_step.step_size, 1, mean_task)
     pairs = zip(models["transformer"], models["descent"], strict=True)
     return SinusoidFeaturesResult(
         n_context=n,
@@ -350,6 +357,7 @@ def _measure(config, task, n, state, models, batch, sensitivities) -> SinusoidFe
         step_size=zero_step.step_size,
         prior_step_loss=prior_step.loss,
         prior_step_size=prior_step.step_size,
+        prior_step_here=mean_squared_error(prior, batch),
         learned_step_size=np.array([model.step_size.item() for model in models["descent"]]),
         sensitivity_correlation=correlations("transformer"),
         attention_correlation=correlations("attention"),

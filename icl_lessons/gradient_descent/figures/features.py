@@ -27,7 +27,7 @@ def draw_losses(ax: Axes, result: "SinusoidFeaturesResult") -> None:
         band(ax, result.steps, path, color=color, label=label, **style)
     ax.axhline(result.zero_loss, label="predicting 0", **LINE_STYLES["exact"])
     ax.axhline(
-        result.prior_step_loss,
+        result.prior_step_here,
         color=TEXTBOOK,
         label="one step on (sin, cos)",
         **LINE_STYLES["textbook"],
