@@ -7,10 +7,7 @@ import numpy as np
 import torch
 
 from icl_lessons.declare import Evidence, claim
-from icl_lessons.estimators.newton import (
-    IterativeNewton,
-    newton_schulz_inverses,
-)
+from icl_lessons.estimators.newton import IterativeNewton, newton_schulz_inverses
 from icl_lessons.gradient_descent.newton import (
     inverses_by_attention,
     layers_to_accuracy,

@@ -29,6 +29,7 @@ from icl_lessons.types import Batch
 from icl_lessons.zoo import State, models_from, recipe
 
 FIT_SEED, COMPARE_SEED = 1_000_081, 1_000_099
+RIDGE_PENALTIES = np.geomspace(1e-3, 100, 51)
 FILTER_EDGES = np.array([1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.4, 0.7, 1.01])
 
 
@@ -249,6 +250,8 @@ class LayerPicture:
         own_error: of the models themselves, by prefix, ``[seeds, n+1]``.
         least_squares_error: by prefix.
         filter: share of least squares in each layer's predictions, ``[seeds, layers+1, bins]``.
+        ridge_penalty, ridge_best: the ridge regression, which iterates nothing, whose errors are
+            most like each layer's, and how like they are, ``[seeds, layers+1]``.
         gradient_descent, gd_plus_plus, newton: the comparison with each algorithm.
     """
 
@@ -256,6 +259,8 @@ class LayerPicture:
     own_error: Float[np.ndarray, "seeds prefixes"]
     least_squares_error: Float[np.ndarray, " prefixes"]
     filter: Float[np.ndarray, "seeds layers bins"]
+    ridge_penalty: Float[np.ndarray, "seeds layers"]
+    ridge_best: Float[np.ndarray, "seeds layers"]
     gradient_descent: MethodPicture
     gd_plus_plus: MethodPicture
     newton: MethodPicture
@@ -341,6 +346,10 @@ def _picture(
             filter_distance=distance.numpy(),
         )
 
+    ridge = torch.stack(
+        [spectra.predictions(c / (spectra.eigenvalues + c)) for c in RIDGE_PENALTIES]
+    )
+    ridge_similarity = stacked(lambda p: error_similarity(p, ridge, ys))
     exact = spectra.predictions(torch.zeros_like(spectra.eigenvalues))
     own = torch.stack([model.predict_prefixes(xs, ys).double() for model in models])
     picture = LayerPicture(
@@ -348,6 +357,8 @@ def _picture(
         own_error=error(own).numpy(),
         least_squares_error=error(exact[None])[0].numpy(),
         filter=filters.numpy(),
+        ridge_penalty=RIDGE_PENALTIES[ridge_similarity.argmax(-1)],
+        ridge_best=ridge_similarity.max(-1),
         **{method: compare(method) for method in METHODS},
     )
     newton, descent = (

@@ -113,6 +113,9 @@ def draw_best_similarity(ax: Axes, result: "NewtonOrDescentResult") -> None:
         best = getattr(result.isotropic, method).best
         layers = np.arange(best.shape[1])
         band(ax, layers, best, color=METHOD_COLORS[method], label=name, linewidth=1.8)
+    ridge = result.isotropic.ridge_best.mean(0)
+    look = {"color": COLORS["development"], **LINE_STYLES["textbook"]}
+    ax.plot(layers[1:], ridge[1:], label="ridge, best penalty", **look)
     untrained = result.untrained.newton.best.mean(0)
     look = {"color": COLORS["other"], "linewidth": 1.2, "linestyle": (0, (4, 2))}
     ax.plot(layers, untrained, label="untrained model, Newton", **look)
