@@ -6,7 +6,7 @@ Linear attention between them multiplies matrices. With query ``a_r``, keys ``e_
 ``c_i``, token ``r`` receives :math:`\\sum_i a_{ri} c_i`, row ``r`` of ``A C``; with keys ``s_i`` in
 place of ``e_i`` it receives row ``r`` of ``A S^T C``. So one step ``M <- 2 M - M S M`` is
 
-* two layers, as Giannou et al. have it: the rows of ``S M`` are written down, then used; or
+* two layers, as many as Giannou et al. take: the rows of ``S M`` are written, then used; or
 * one layer of one head: query ``(m_r, e_r)``, key ``(-s_i, e_i)``, value ``m_i`` adds
   :math:`\\sum_i (\\delta_{ri} - m_r \\cdot s_i)\\, m_i = m_r - (M S M)_r` to ``m_r``.
 
@@ -82,7 +82,7 @@ def inversion_layers(
 
     Args:
         d, m: coordinates of an input and of a target.
-        layers_per_step: 1, or 2 for the step through ``S M`` of Giannou et al.
+        layers_per_step: 1, or 2 for the step through ``S M``.
 
     Raises:
         ValueError: another number of layers.
