@@ -42,7 +42,8 @@ class SoftmaxTraining:
 
     Attributes:
         d, n_context, half_range: the task: inputs ``U(-half_range, half_range)^d``.
-        batch_size, steps, learning_rate, betas, clip, schedule: of the training.
+        batch_size, steps, learning_rate, betas, clip, schedule: of the training;
+            ``two_layers_learning_rate`` of the two layers, which need a larger one.
         init_std: of every matrix at the start.
         validate_every, n_validation: steps between measurements, and contexts they are made on.
         seeds: one model of each kind each.
@@ -52,13 +53,14 @@ class SoftmaxTraining:
     n_context: int = 10
     half_range: float = 0.5
     batch_size: int = 512
-    steps: int = 1500
-    learning_rate: float = 1e-2
+    steps: int = 2000
+    learning_rate: float = 3e-3
+    two_layers_learning_rate: float = 1e-2
     betas: tuple[float, float] = (0.9, 0.98)
     clip: float | None = 1.0
     schedule: str = "linear_decay"
-    init_std: float = 0.15
-    validate_every: int = 100
+    init_std: float = 0.3
+    validate_every: int = 200
     n_validation: int = 20_000
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"
@@ -67,7 +69,7 @@ class SoftmaxTraining:
         for name in ("d", "batch_size", "steps", "n_validation"):
             check_integer(name, getattr(self, name), at_least=1)
         check_integer("n_context", self.n_context, at_least=2)
-        for name in ("half_range", "learning_rate", "init_std"):
+        for name in ("half_range", "learning_rate", "two_layers_learning_rate", "init_std"):
             check_number(name, getattr(self, name), positive=True)
         if not self.seeds:
             raise ValueError("seeds: got none; give at least one")
@@ -124,6 +126,7 @@ def softmax_weights(config: SoftmaxTraining) -> dict[str, Tensor]:
     """Train the four kinds of learner; their losses while training stand under ``history.``."""
     tensors = {}
     for kind in KINDS:
+        two_layers = kind == "two_layers"
         run = train(
             functools.partial(config.learner, kind),
             config.task,
@@ -131,7 +134,9 @@ def softmax_weights(config: SoftmaxTraining) -> dict[str, Tensor]:
                 steps=config.steps,
                 batch_size=config.batch_size,
                 n_context=config.n_context,
-                learning_rate=config.learning_rate,
+                learning_rate=(
+                    config.two_layers_learning_rate if two_layers else config.learning_rate
+                ),
                 betas=config.betas,
                 clip=config.clip,
                 schedule=config.schedule,
@@ -160,7 +165,7 @@ class SoftmaxHeadsConfig:
     """
 
     training: SoftmaxTraining = SoftmaxTraining()
-    score_scales: tuple[float, ...] = (0.1, 0.3, 0.6, 1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 18, 25)
+    score_scales: tuple[float | int, ...] = (0.1, 0.3, 0.6, 1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 18, 25)
     input_scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"
@@ -262,16 +267,16 @@ def _mean_off_diagonal(matrices: np.ndarray) -> np.ndarray:
 
 
 def _best_heads(
-    batch: Batch, score_scales: tuple[float, ...]
+    batch: Batch, score_scales: tuple[float | int, ...]
 ) -> tuple[Float[np.ndarray, " scales"], Float[np.ndarray, " scales"]]:
     """The loss of the best one head and the best two of each score scale, in float64."""
     xs, ys, x_query, y_query = (
         value.double() for value in (batch.xs, batch.ys, batch.x_query, batch.y_query)
     )
-    scores, values = x_query @ xs.mT, ys[:, None]
+    scores = x_query @ xs.mT
     one, two = [], []
     for scale in score_scales:
-        heads = [softmax_average(sign * scale * scores, values).flatten() for sign in (1, -1)]
+        heads = [softmax_average(sign * scale * scores, ys).flatten() for sign in (1, -1)]
         one.append(best_output_scales(heads[0][:, None], y_query.flatten())[1])
         two.append(best_output_scales(torch.stack(heads, 1), y_query.flatten())[1])
     return np.array(one), np.array(two)
@@ -288,6 +293,7 @@ def _best_heads(
                 batch_size=2048,
                 steps=20_000,
                 learning_rate=1e-3,
+                two_layers_learning_rate=1e-3,
                 clip=10.0,
                 schedule="constant",
                 validate_every=500,
