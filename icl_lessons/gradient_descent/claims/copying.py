@@ -161,7 +161,7 @@ def softmax_copy(scale: Scale) -> Evidence:
     ]
     slope = np.polyfit(sharpness, np.log(errors), 1)[0]
     return Evidence(
-        measured=abs(slope + 1),
+        measured=float(abs(slope + 1)),
         bound=0.01,
         unit="distance of the slope of log error against sharpness from -1",
         note=f"Error {errors[0]:.0e} at a sharpness of 8, {errors[-1]:.0e} at 24.",

@@ -280,7 +280,7 @@ class CopyRun:
     prediction_difference: Float[np.ndarray, " seeds"]
     sensitivity_cosine: Float[np.ndarray, " seeds"]
     target_size: float
-    attention: Float[np.ndarray, "seeds tokens tokens"]
+    attention: Float[np.ndarray, "softmax_seeds tokens tokens"]
 
     @property
     def loss_ratio(self) -> Float[np.ndarray, " seeds"]:

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from icl_lessons.figures import COLORS, LINE_STYLES, band, draw_matrix, use_style
+from icl_lessons.figures import COLORS, LINE_STYLES, draw_matrix, use_style
 
 if TYPE_CHECKING:
     from icl_lessons.gradient_descent.experiments.copying import CopyingResult
@@ -21,10 +21,16 @@ NAMES = {
 }
 
 
+def _each_seed(ax: Axes, steps, rows, *, label: str, **line) -> None:
+    # Seeds drop at different times: their mean would hide how sudden each drop is.
+    for i, row in enumerate(rows):
+        ax.plot(steps, row, label=label if i == 0 else None, **{"linewidth": 1.4, **line})
+
+
 def draw_loss(ax: Axes, result: "CopyingResult") -> None:
     """Loss of the model of the paper while it trains, against one step of gradient descent."""
     run = result.runs["softmax"]
-    band(ax, run.steps, run.loss, color=TRAINED, label="two layers", **LINE_STYLES["trained"])
+    _each_seed(ax, run.steps, run.loss, color=TRAINED, label="two layers, each seed")
     ax.axhline(run.descent_loss, color=TEXTBOOK, label="one step", **LINE_STYLES["textbook"])
     ax.axhline(run.zero_loss, label="predicting 0", **LINE_STYLES["exact"])
     ax.set(xlabel="updates of the weights", ylabel="loss, ½ E (ŷ − y)²", ylim=(0, None))
@@ -40,7 +46,7 @@ def draw_sensitivity(ax: Axes, result: "CopyingResult") -> None:
         (run.x_from_previous, "x on the y before", TEXTBOOK, (0, (1, 1.4))),
         (run.others, "any other pair", COLORS["other"], (0, (3, 1, 1, 1))),
     ):
-        band(ax, run.steps, values, color=color, label=label, linestyle=style, linewidth=2)
+        _each_seed(ax, run.steps, values, color=color, label=label, linestyle=style)
     ax.set(xlabel="updates of the weights", ylabel="size of the derivative", ylim=(0, None))
     ax.legend(loc="center right")
 
@@ -64,7 +70,7 @@ def draw_settings(ax: Axes, result: "CopyingResult") -> None:
     for (name, run), color, style in zip(result.runs.items(), colors, styles, strict=False):
         ratio = run.loss / run.descent_loss
         label = NAMES.get(name, name)
-        band(ax, run.steps, ratio, color=color, label=label, linestyle=style, linewidth=2)
+        _each_seed(ax, run.steps, ratio, color=color, label=label, linestyle=style)
     ax.axhline(1, **LINE_STYLES["exact"])
     ax.set(xlabel="updates of the weights", ylabel="loss over that of one step", ylim=(0, 4.6))
     ax.legend(loc="upper right")

@@ -57,7 +57,7 @@ def draw_gains(ax: Axes, result: "SoftmaxRegressionResult") -> None:
         )  # fmt: skip
     ax.axhline(0.5, label="chance", **LINE_STYLES["exact"])
     ax.set(xlabel="norm R of data and weights", ylabel="share with lower loss", ylim=(0, 1.05))
-    ax.legend(loc="lower left")
+    ax.legend(loc="center left", bbox_to_anchor=(0, 0.7))
 
 
 def softmax_regression(result: "SoftmaxRegressionResult") -> Figure:
