@@ -4,6 +4,7 @@ from icl_lessons.explorables.base import Explorable, InvalidTrait
 from icl_lessons.explorables.bowl import QuadraticBowlExplorer
 from icl_lessons.explorables.one_step import OneStepExplorer
 from icl_lessons.explorables.prediction import Prediction, PredictionReveal
+from icl_lessons.explorables.sinusoid import SinusoidExplorer
 
 __all__ = [
     "Explorable",
@@ -12,4 +13,5 @@ __all__ = [
     "Prediction",
     "PredictionReveal",
     "QuadraticBowlExplorer",
+    "SinusoidExplorer",
 ]
