@@ -128,6 +128,29 @@ def test_separate_gammas_have_more_than_one_valley(bank):
     assert nudged.loss == pytest.approx(other.loss, rel=1e-5)  # it is a valley
 
 
+def test_a_fit_without_reach_explodes_just_beyond_its_largest_eigenvalue():
+    for reach, holds in ((1.0, False), (1.3, True)):
+        bank = eigenvalue_bank(TASK, 10, 4000, reach=reach)
+        best = best_plus_plus(bank, 5, shared=False)
+        slightly_larger = bank.at_input_scale(1.05)
+        elsewhere = loss_of(slightly_larger, best.step_sizes, best.gammas)
+        assert best.loss < 0.008
+        assert (elsewhere < 1.5 * best.loss) == holds and (elsewhere > 10 * best.loss) != holds
+
+
+def test_a_bank_is_summed_up_by_fewer_points(bank):
+    points, weights = bank.quadrature
+    assert len(points) == 3000 and weights.sum().item() == pytest.approx(1)
+    assert points[-1] == bank.eigenvalues.max()
+    for coefficients in (([6.0], None), ([13.5, 13.5, 13.5], [0.18, 0.18, 0.0])):
+        sizes = [size / 10 for size in coefficients[0]]
+        left = residual_polynomial(points, sizes, coefficients[1])
+        summed = bank.loss_of_zero * (weights @ left.square())
+        assert summed.item() == pytest.approx(loss_of(bank, *coefficients), rel=1e-3)
+    reaching = eigenvalue_bank(TASK, 10, 100, reach=2.0)
+    assert reaching.quadrature[0][-1] == pytest.approx(2 * reaching.eigenvalues.max().item())
+
+
 def test_the_best_separate_coefficients_nearly_triple_angles(bank):
     best = best_plus_plus(bank, 4, shared=False)
     schedule = chebyshev_schedule(bank.eigenvalues.max().item(), 4)

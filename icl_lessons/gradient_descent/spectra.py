@@ -15,6 +15,7 @@ losses and their best coefficients take milliseconds and need neither tasks nor 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -38,26 +39,53 @@ class EigenvalueBank:
         eigenvalues: ``[contexts, d]`` in float64, each row from smallest to largest.
         n_context: ``N``, examples in each context.
         query_variance: ``s``, of a coordinate of the query, times the square of the task's scale.
+        reach: coefficients that are fitted to the bank also have to hold for eigenvalues up to so
+            many times its largest, each of which counts as a millionth of the spectrum. A
+            polynomial of degree 13 or 40 fitted without this explodes on the next bank.
     """
 
     eigenvalues: Float[Tensor, "contexts d"]
     n_context: int
     query_variance: float
+    reach: float = 1.0
 
     @property
     def loss_of_zero(self) -> float:
         """Loss of predicting 0, ``s d / 2``."""
         return 0.5 * self.query_variance * self.eigenvalues.shape[1]
 
+    @cached_property
+    def quadrature(self) -> tuple[Float[Tensor, " points"], Float[Tensor, " points"]]:
+        """The pooled spectrum as fewer points and their weights, which sum to 1.
+
+        Means of narrow groups, and each of the largest eigenvalues by itself: a polynomial of high
+        degree is decided there.
+        """
+        pooled, singles, groups = self.eigenvalues.flatten().sort().values, 1000, 2000
+        parts = pooled.split(1)
+        if len(pooled) > singles + groups:
+            parts = (*pooled[:-singles].tensor_split(groups), *pooled[-singles:].split(1))
+        points = torch.stack([part.mean() for part in parts])
+        weights = torch.tensor([len(part) for part in parts]).to(pooled) / len(pooled)
+        if self.reach > 1:
+            beyond = pooled[-1] * torch.linspace(1, self.reach, 21, dtype=pooled.dtype)[1:]
+            points = torch.cat([points, beyond])
+            weights = torch.cat([weights, torch.full_like(beyond, 1e-6)])
+        return points, weights
+
     def at_input_scale(self, scale: float) -> "EigenvalueBank":
         """The bank of the same contexts with every input multiplied, the query's too."""
         return EigenvalueBank(
-            self.eigenvalues * scale**2, self.n_context, self.query_variance * scale**2
+            self.eigenvalues * scale**2, self.n_context, self.query_variance * scale**2, self.reach
         )
 
 
 def eigenvalue_bank(
-    task: LinearRegression, n_context: int, contexts: int = 4000, seed: int = 0
+    task: LinearRegression,
+    n_context: int,
+    contexts: int = 4000,
+    seed: int = 0,
+    reach: float = 1.0,
 ) -> EigenvalueBank:
     """Draw contexts and keep the eigenvalues of each.
 
@@ -66,6 +94,7 @@ def eigenvalue_bank(
         n_context: ``N``.
         contexts: how many to draw.
         seed: of the draw.
+        reach: as in :class:`EigenvalueBank`; 1 or more.
 
     Raises:
         ValueError: a task whose loss the eigenvalues alone do not give.
@@ -79,7 +108,8 @@ def eigenvalue_bank(
     check_integer("contexts", contexts, at_least=1)
     xs = task.sample(contexts, n_context, generator=seeded(seed), dtype=torch.float64).xs
     eigenvalues = torch.linalg.eigvalsh(xs.mT @ xs).clamp_min(0)
-    return EigenvalueBank(eigenvalues, n_context, task.input_variance * task.task_scale**2)
+    variance = task.input_variance * task.task_scale**2
+    return EigenvalueBank(eigenvalues, n_context, variance, reach)
 
 
 def expected_loss(
@@ -135,14 +165,14 @@ def local_optimum(
         gammas: likewise; ``None`` keeps them at 0, which is gradient descent.
         shared: one step size and one gamma for all steps, started at the first of those given.
     """
-    steps, n = len(step_sizes), bank.n_context
+    steps, n, (points, weights) = len(step_sizes), bank.n_context, bank.quadrature
     distinct = 1 if shared else steps
     plus_plus = gammas is not None
     start = [size / n for size in step_sizes[:distinct]]
     start += list(gammas[:distinct]) if plus_plus else []
     # In units of where it starts every coefficient is of order 1, however deep its layer.
     unit = torch.tensor(start, dtype=torch.float64).abs()
-    unit = torch.where(unit == 0, 1 / bank.eigenvalues.mean(), unit)
+    unit = torch.where(unit == 0, 1 / (points @ weights), unit)
     parameters = (torch.tensor(start, dtype=torch.float64) / unit).requires_grad_()
     optimizer = torch.optim.LBFGS(
         [parameters],
@@ -159,12 +189,10 @@ def local_optimum(
             return sizes, None
         return sizes, pair[1].expand(steps) if shared else pair[1]
 
-    def loss() -> Tensor:
-        return expected_loss(bank, residual_polynomial(bank.eigenvalues, *coefficients()))
-
     def closure() -> Tensor:
         optimizer.zero_grad()
-        value = loss().log()  # a start far above the optimum does not throw the search off
+        left = residual_polynomial(points, *coefficients())
+        value = (weights @ left.square()).log()  # so that a start far too high is no obstacle
         value.backward()
         return value
 
@@ -172,8 +200,11 @@ def local_optimum(
         optimizer.step(closure)
     with torch.no_grad():
         sizes, found = coefficients()
+        left = residual_polynomial(bank.eigenvalues, sizes, found)
         found = [0.0] * steps if found is None else found.tolist()
-        return Coefficients(tuple((n * sizes).tolist()), tuple(found), loss().item())
+        return Coefficients(
+            tuple((n * sizes).tolist()), tuple(found), expected_loss(bank, left).item()
+        )
 
 
 def best_descent_steps(bank: EigenvalueBank, steps: int, *, shared: bool) -> Coefficients:
@@ -222,9 +253,11 @@ def best_plus_plus(
 
     With separate coefficients the loss has more than one valley. The result is the best of
     ``starts`` descents: from the schedule that triples angles, from the one that contracts the
-    spectrum quadratically, and from these two disturbed. They go down on a thinned spectrum, and
-    the best is then finished on the whole bank. The last gamma of separate ones, which changes
-    nothing, is returned as 0.
+    spectrum quadratically, and from these two disturbed. The last gamma of separate ones, which
+    changes nothing, is returned as 0.
+
+    From three separate layers on, the best polynomial for a bank explodes just beyond its largest
+    eigenvalue: give the bank a ``reach`` above 1, and measure on another.
 
     Args:
         shared: one step size and one gamma for all layers.
@@ -235,23 +268,12 @@ def best_plus_plus(
     check_integer("starts", starts, at_least=1)
     largest = bank.eigenvalues.max().item()
     schedules = (chebyshev_schedule(largest, steps), quadratic_schedule(largest, steps))
-    generator, thinned, found = seeded(seed), _thinned(bank), []
+    generator, found = seeded(seed), []
     for start in range(starts):
         noise = torch.randn(2, steps, generator=generator, dtype=torch.float64)
         factor = torch.exp((0.0 if start < 2 else 0.4) * noise)
         schedule = torch.tensor(schedules[start % 2], dtype=torch.float64) * factor
         sizes = (schedule[0] * bank.n_context).tolist()
-        found.append(local_optimum(thinned, sizes, schedule[1].tolist(), shared=shared))
+        found.append(local_optimum(bank, sizes, schedule[1].tolist(), shared=shared))
     best = min((c for c in found if math.isfinite(c.loss)), key=lambda c: c.loss)
-    best = local_optimum(bank, best.step_sizes, best.gammas, shared=shared)
     return best if shared else best._replace(gammas=(*best.gammas[:-1], 0.0))
-
-
-def _thinned(bank: EigenvalueBank, contexts: int = 200) -> EigenvalueBank:
-    """A smaller bank of nearly the same spectrum: means of neighbouring eigenvalues."""
-    d = bank.eigenvalues.shape[1]
-    if len(bank.eigenvalues) <= contexts:
-        return bank
-    parts = bank.eigenvalues.flatten().sort().values.tensor_split(contexts * d)
-    points = torch.stack([part.mean() for part in parts]).reshape(contexts, d)
-    return EigenvalueBank(points, bank.n_context, bank.query_variance)
