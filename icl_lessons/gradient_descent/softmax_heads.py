@@ -182,10 +182,10 @@ def two_softmax_heads(
 
 
 def softmax_average(
-    scores: Float[Tensor, "*batch n"], values: Float[Tensor, "*batch n m"]
-) -> Float[Tensor, "*batch m"]:
+    scores: Float[Tensor, "batch n_query n_context"], values: Float[Tensor, "batch n_context m"]
+) -> Float[Tensor, "batch n_query m"]:
     """``sum_i softmax(scores)_i values_i``: what one head writes."""
-    return (scores.softmax(-1)[..., None, :] @ values)[..., 0, :]
+    return scores.softmax(-1) @ values
 
 
 def remainder_coefficient(

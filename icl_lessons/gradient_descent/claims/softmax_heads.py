@@ -139,7 +139,8 @@ def one_softmax_head(scale: Scale) -> Evidence:
         reported=0.3,
         samples=(int((ratio >= 1.25).sum()), len(ratio)),
         note=f"One step has {result.descent_loss:.3f} on the same tasks; the best head with "
-        f"scores that are a multiple of x_i . x_q has {result.best_one_head.min():.3f}.",
+        f"scores that are a multiple of x_i . x_q has {result.best_one_head.min():.3f}. The worst "
+        f"seed stays at {result.losses['one_head'].max():.2f}.",
     )
 
 
