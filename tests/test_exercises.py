@@ -6,8 +6,10 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 
 from icl_lessons.grading import trial
+from icl_lessons.grading.attention_as_descent import read_outs
 
 ROOT = Path(__file__).resolve().parents[1]
 WRONG = ROOT / "tests" / "wrong_answers"
@@ -141,11 +143,32 @@ def test_stated_points_are_the_graded_points(path):
 
 def test_numbers_in_hidden_tests_do_not_ask_the_package():
     for path in SOURCES:
-        for cell in graded(nbformat.read(path, 4)):
+        notebook = nbformat.read(path, 4)
+        (setup,) = (c.source for c in notebook.cells if c.id == "setup")
+        (imported,) = re.findall(r"from icl_lessons\.grading import (\w+) as (\w+)", setup)
+        asks = ("icl_lessons", *imported, "allclose", "assert ", "import torch")
+        for cell in graded(notebook):
             hidden = re.findall(r"BEGIN HIDDEN TESTS(.*?)### END", cell.source, re.DOTALL)
             for text in hidden:
-                for word in ("icl_lessons", "microscope", "allclose", "assert ", "import torch"):
+                for word in asks:
                     assert word not in text, f"{cell.id}: {word}"
+
+
+def test_instructors_are_told_the_points_and_minutes_that_the_notebooks_state():
+    page = (ROOT / "book" / "reference" / "instructors.md").read_text()
+    for path in SOURCES:
+        notebook = nbformat.read(path, 4)
+        cells = graded(notebook)
+        points = sum(c.metadata.nbgrader.points for c in cells)
+        hidden = sum(c.metadata.nbgrader.points for c in cells if c.id.endswith("-hidden"))
+        read = sum(c.metadata.nbgrader.points for c in cells if c.cell_type == "markdown")
+        rows = re.findall(r"^\| \d+ \| .*?\| (\d+) \|$", notebook.cells[0].source, re.M)
+        first, minutes = notebook.cells[0].source.split("\n")[0], sum(map(int, rows))
+        number, title = re.fullmatch(r"# Assignment (\d+): (.+)", first).groups()
+        numbers = rf"{points:g} \({hidden:g}, {read:g}\) \| {minutes}"
+        row = rf"^\| {number}, \*{title}\* \|.*\| {numbers} \|$"
+        assert re.search(row, page, re.IGNORECASE | re.MULTILINE), row
+        assert hidden > points / 2, "more than half of the points belong to hidden tests"
 
 
 def test_the_planted_answers_are_where_exercises_are():
@@ -166,3 +189,36 @@ def test_links_lead_to_files(path):
         if cell.cell_type == "markdown":
             for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", cell.source):
                 assert (exercise / link).is_file(), link
+
+
+# the table of assignment 4 ---------------------------------------------------------------------
+
+
+def test_the_table_without_tokens_is_that_of_layers_on_tokens():
+    generator = torch.Generator().manual_seed(0)
+    xs, w, query = (
+        torch.randn(shape, generator=generator, dtype=torch.float64)
+        for shape in ((24, 6), (6,), (6,))
+    )
+    values, vectors = torch.linalg.eigh(xs.mT @ xs / 24)
+    numbers = torch.tensor([[0.4, 0.2], [0.7, -0.1], [0.3, 0.3]], dtype=torch.float64)
+    x, y = torch.cat([xs, query[None]]), torch.cat([xs @ w, torch.zeros(1, dtype=torch.float64)])
+    for missing, (eta, gamma) in zip(read_outs._remaining(values, numbers), numbers, strict=True):
+        scores = x @ x[:24].mT / 24
+        x, y = x - gamma * scores @ x[:24], y - eta * scores @ y[:24]
+        error = (query @ vectors * missing * (w @ vectors)).sum()
+        torch.testing.assert_close(query @ w + y[-1], error)
+
+
+def test_the_table_shows_what_its_rubric_says():
+    numbers = read_outs.trained_numbers()
+    zero, *rows = read_outs.read_outs(numbers)
+    losses = [row.loss for row in rows]
+    assert losses == sorted(losses, reverse=True) and losses[0] < zero.loss / 2
+    assert all(row.gd_cosine > 0.95 for row in rows[2:])
+    assert all(abs(row.gd_cosine - row.newton_cosine) < 0.02 for row in rows)
+    assert all(row.same_steps_cosine < 0.85 for row in rows[1:])
+    assert rows[-1].gd_steps > 4 * rows[-1].layer > rows[-1].newton_steps
+    assert all(row.predictions_cosine > 0.98 for row in rows)
+    for near, far in zip(rows, read_outs.read_outs(numbers, 1.25)[1:], strict=True):
+        assert far.gd_cosine < near.gd_cosine - 0.1 and far.loss > 3 * near.loss

@@ -11,7 +11,7 @@ import nbformat
 import pytest
 import torch
 
-from icl_lessons.grading import checks, hidden, samples
+from icl_lessons.grading import checks, hidden, samples, trial
 
 pytest.importorskip("nbgrader")
 
@@ -28,17 +28,52 @@ from icl_lessons.grading import (  # noqa: E402
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-ASSIGNMENT, NAME = "01_the_microscope", "the_microscope"
+
+
+@pytest.fixture(scope="module", params=release.assignments(ROOT))
+def assignment(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def source():
-    return nbformat.read(ROOT / "solutions" / ASSIGNMENT / f"{NAME}.ipynb", 4)
+def name(assignment):
+    """The notebook's name, without its ending."""
+    return release.source_notebook(ROOT, assignment).stem
 
 
 @pytest.fixture(scope="module")
-def released():
-    return nbformat.read(ROOT / "exercises" / ASSIGNMENT / f"{NAME}.ipynb", 4)
+def source(assignment, name):
+    return nbformat.read(ROOT / "solutions" / assignment / f"{name}.ipynb", 4)
+
+
+@pytest.fixture(scope="module")
+def released(assignment, name):
+    return nbformat.read(ROOT / "exercises" / assignment / f"{name}.ipynb", 4)
+
+
+def points_of(notebook, *grade_ids):
+    """Points of the test cells whose grade id begins with one of ``grade_ids``; all if none."""
+    infos = [c.metadata.get("nbgrader", {}) for c in notebook.cells]
+    return sum(
+        info["points"]
+        for info in infos
+        if info.get("grade") and info["grade_id"].startswith(grade_ids or "")
+    )
+
+
+def written_in(notebook):
+    """The grade ids of the answers that a person reads."""
+    return tuple(
+        c.metadata.nbgrader.grade_id
+        for c in notebook.cells
+        if c.cell_type == "markdown" and c.metadata.get("nbgrader", {}).get("grade")
+    )
+
+
+def name_of_checks(notebook):
+    """What the set-up cell calls the checks, in ``from icl_lessons.grading import x as NAME``."""
+    (setup,) = (c.source for c in notebook.cells if c.id == "setup")
+    return setup.split("from icl_lessons.grading import ")[1].split(" as ")[1].split("\n")[0]
 
 
 # checks --------------------------------------------------------------------------------------
@@ -213,7 +248,8 @@ def with_answer(released, grade_id, code):
         ("import builtins\nbuiltins.abs = f", "assigns to `builtins.abs`"),
         ("abs = lambda x: 0", "gives `abs` another meaning"),
         ("def zip(*a):\n    return []", "gives `zip` another meaning"),
-        ("microscope = None", "gives `microscope` another meaning"),
+        ("CHECKS = None", "gives `CHECKS` another meaning"),
+        ("import math as CHECKS", "gives `CHECKS` another meaning"),
         ("import inspect", "source of its caller"),
         ("print(In[-1])", "source of executed cells"),
         ("!curl example.org", "a magic or shell command"),
@@ -221,12 +257,13 @@ def with_answer(released, grade_id, code):
     ],
 )
 def test_the_audit_flags(released, code, what):
+    code, what = (text.replace("CHECKS", name_of_checks(released)) for text in (code, what))
     flags = audit.audit(with_answer(released, "ex1-answer", code), released)
     assert any(what in str(flag) and str(flag).startswith("ex1-answer") for flag in flags), flags
 
 
-def test_the_audit_says_nothing_about_honest_work(released):
-    for path in sorted((ROOT / "tests" / "wrong_answers" / ASSIGNMENT).glob("*/*.py")):
+def test_the_audit_says_nothing_about_honest_work(assignment, released):
+    for path in sorted((ROOT / "tests" / "wrong_answers" / assignment).glob("*/*.py")):
         grade_id = f"{path.parent.name}-answer"
         assert audit.audit(with_answer(released, grade_id, path.read_text()), released) == []
 
@@ -254,23 +291,23 @@ def test_repair_puts_back_what_is_missing_in_its_place(released):
         return [grade_id for grade_id in found if grade_id]
 
     assert grade_ids(repaired) == grade_ids(released)
-    assert sum(c.metadata.get("nbgrader", {}).get("points", 0) for c in repaired.cells) == 35
+    assert points_of(repaired) == points_of(released) < 100
     assert any(c.source == "helper = 1" for c in repaired.cells)
     assert len({c.id for c in repaired.cells}) == len(repaired.cells)
     assert notebook.cells[0].source == "helper = 1", "the submission itself is not changed"
 
 
-def test_hand_ins_are_found_in_both_layouts(tmp_path, released):
-    (tmp_path / "ada" / ASSIGNMENT).mkdir(parents=True)
-    nbformat.write(released, tmp_path / "ada" / ASSIGNMENT / "renamed.ipynb")
+def test_hand_ins_are_found_in_both_layouts(tmp_path, assignment, name, released):
+    (tmp_path / "ada" / assignment).mkdir(parents=True)
+    nbformat.write(released, tmp_path / "ada" / assignment / "renamed.ipynb")
     nbformat.write(released, tmp_path / "bob.ipynb")
-    (tmp_path / "carl" / ASSIGNMENT).mkdir(parents=True)
-    found = staging.find(tmp_path, ASSIGNMENT)
+    (tmp_path / "carl" / assignment).mkdir(parents=True)
+    found = staging.find(tmp_path, assignment)
     assert [s.student for s in found] == ["ada", "bob", "carl"]
-    assert "was called renamed.ipynb" in str(staging.read(found[0], NAME)[1][0])
-    assert staging.read(found[1], NAME)[1] == []
+    assert "was called renamed.ipynb" in str(staging.read(found[0], name)[1][0])
+    assert staging.read(found[1], name)[1] == []
     with pytest.raises(staging.NotGradable, match="No notebook"):
-        staging.read(found[2], NAME)
+        staging.read(found[2], name)
 
 
 def test_the_table_of_grades_keeps_other_assignments_and_starts_no_formula(tmp_path):
@@ -302,9 +339,9 @@ def test_an_unknown_assignment_is_named():
 # the whole path ------------------------------------------------------------------------------
 
 
-def test_exercises_are_what_the_solutions_release(tmp_path):
-    fresh = release.generate(ROOT, ASSIGNMENT, tmp_path / "out", tmp_path / "gradebook.db")
-    committed = ROOT / "exercises" / ASSIGNMENT / f"{NAME}.ipynb"
+def test_exercises_are_what_the_solutions_release(tmp_path, assignment, name):
+    fresh = release.generate(ROOT, assignment, tmp_path / "out", tmp_path / "gradebook.db")
+    committed = ROOT / "exercises" / assignment / f"{name}.ipynb"
     assert fresh.read_text() == committed.read_text(), "run `make release` and commit exercises/"
 
 
@@ -318,44 +355,71 @@ def test_the_release_has_no_answer_in_it(source, released):
             assert cell.outputs == [] and cell.execution_count is None
 
 
-SAMPLES = {
-    "right": 31,
-    "partly-right": 15,
-    "wrong": 4,
-    "untouched": 0,
-    "crashing": 26,
-    "endless-loop": 26,
-    "ends-the-kernel": 0,
-    "bends-the-tests": 0,
-    "intruder": 0,
-    "deleted-tests": 26,
-    "damaged": 0,
-}
+def expected_scores(assignment, source):
+    """What each sample hand-in is worth before a person has read its written answers."""
+    exercises = trial.exercises(source)
+    everything = points_of(source, *(f"{e}-" for e in exercises))
+    first, third = exercises[0], exercises[2]
+    wrong = 0.0
+    for exercise in exercises:
+        paths = sorted((ROOT / "tests/wrong_answers" / assignment / exercise).glob("*.py"))
+        planted = next(p for p in map(trial.read_planted, paths) if not p.accepted)
+        wrong += sum(o.points for o in trial.try_answer(source, exercise, planted.code))
+    assert 0 <= wrong < everything / 2
+    return {
+        "right": everything,
+        "right-differently": everything,
+        "partly-right": points_of(source, *(f"{e}-" for e in exercises[: len(exercises) // 2])),
+        "wrong": wrong,
+        "untouched": 0,
+        "crashing": everything - points_of(source, f"{first}-"),
+        "endless-loop": everything - points_of(source, f"{third}-"),
+        "ends-the-kernel": 0,
+        "bends-the-tests": 0,
+        "intruder": 0,
+        "deleted-tests": everything - points_of(source, f"{third}-"),
+        "damaged": 0,
+    }
+
+
+def test_the_expected_scores_of_the_first_assignment_are_these():
+    name = "01_the_microscope"
+    scores = expected_scores(name, nbformat.read(release.source_notebook(ROOT, name), 4))
+    assert {student: score for student, score in scores.items() if score} == {
+        "right": 31,
+        "right-differently": 31,
+        "partly-right": 15,
+        "wrong": 4,
+        "crashing": 26,
+        "endless-loop": 26,
+        "deleted-tests": 26,
+    }
 
 
 @pytest.mark.needs_bubblewrap
 @pytest.mark.timeout(1800)  # a dozen kernels; a minute or two on a machine with nothing else to do
-def test_the_whole_path_on_sample_hand_ins(tmp_path, source, monkeypatch):
+def test_the_whole_path_on_sample_hand_ins(tmp_path, assignment, name, source, monkeypatch):
     """Audit, sandbox, scores, feedback and table; then again, with a mark that a person gave."""
     monkeypatch.setenv("ICL_LESSONS_CELL_TIMEOUT", "20")
-    course = tmp_path / "course"
+    course, scores = tmp_path / "course", expected_scores(assignment, source)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         port = server.getsockname()[1]
-        made = samples.course(ROOT, course, ASSIGNMENT, port=port, only=set(SAMPLES))
-        assert made == sorted(SAMPLES)
+        made = samples.course(ROOT, course, assignment, port=port)
+        assert made == sorted(scores)
         before = {p: p.read_bytes() for p in (course / "grading/submitted").rglob("*.ipynb")}
-        rows = commands.grade(course, ASSIGNMENT, say=lambda text: None)
+        rows = commands.grade(course, assignment, say=lambda text: None)
         with pytest.raises(TimeoutError):
             server.accept()  # nobody came
 
-    assert {row.student: row.score for row in rows} == SAMPLES
+    assert {row.student: row.score for row in rows} == scores
     assert {p: p.read_bytes() for p in before} == before, "hand-ins are not touched"
     assert (course / "a-file-outside.txt").read_text() == "still here\n"
 
     table = {r["student"]: r for r in csv.DictReader((course / "grading/grades.csv").open())}
-    assert set(table) == set(SAMPLES)
-    assert float(table["right"]["waiting"]) == 4 and table["right"]["flags"] == ""
+    assert set(table) == set(scores)
+    waiting = points_of(source, *written_in(source))
+    assert float(table["right"]["waiting"]) == waiting > 0 and table["right"]["flags"] == ""
     assert float(table["untouched"]["waiting"]) == 0
     assert table["damaged"]["status"] == table["ends-the-kernel"]["status"] == "not graded"
     assert "not a readable notebook" in table["damaged"]["reason"]
@@ -366,7 +430,7 @@ def test_the_whole_path_on_sample_hand_ins(tmp_path, source, monkeypatch):
 
     secret = hidden.secret_lines(c.source for c in source.cells if c.cell_type == "code")
     assert len(secret) > 100
-    pages = {name: course / f"grading/feedback/{name}/{ASSIGNMENT}/{NAME}.html" for name in made}
+    pages = {who: course / f"grading/feedback/{who}/{assignment}/{name}.html" for who in made}
     for page in pages.values():
         text = page.read_text()
         assert not any(line in text for line in secret)
@@ -381,14 +445,14 @@ def test_the_whole_path_on_sample_hand_ins(tmp_path, source, monkeypatch):
     from nbgrader.api import Gradebook
 
     with Gradebook(f"sqlite:///{course}/grading/gradebook.db") as gradebook:
-        grade = gradebook.find_grade("ex7-written", NAME, ASSIGNMENT, "right")
+        grade = gradebook.find_grade(written_in(source)[0], name, assignment, "right")
         grade.manual_score, grade.needs_manual_grade = 3.5, False
-        comment = gradebook.find_comment("ex7-written", NAME, ASSIGNMENT, "right")
+        comment = gradebook.find_comment(written_in(source)[0], name, assignment, "right")
         comment.manual_comment = "A good counterexample."
         gradebook.db.commit()
     shutil.rmtree(course / "grading/submitted/wrong")
     said: list[str] = []
-    again = {row.student: row for row in commands.grade(course, ASSIGNMENT, say=said.append)}
-    assert again["right"].score == 34.5 and again["right"].waiting == 0
+    again = {row.student: row for row in commands.grade(course, assignment, say=said.append)}
+    assert again["right"].score == scores["right"] + 3.5 and again["right"].waiting == 0
     assert all("as before" in line for line in said[1:])
     assert "A good counterexample." in pages["right"].read_text()

@@ -54,7 +54,7 @@ SUSPICIOUS_ATTRIBUTES = {
     "displayhook": "changes what a cell shows",
     "excepthook": "changes how errors are shown",
 }
-GUARDED = frozenset(n for n in dir(builtins) if not n.startswith("_")) | {"microscope"}
+GUARDED = frozenset(n for n in dir(builtins) if not n.startswith("_"))
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ def audit(submitted: nbformat.NotebookNode, released: nbformat.NotebookNode) -> 
     tests = [i for i, c in enumerate(submitted.cells) if _grade_id(c) and _is_grade(c)]
     imported = set(_imported(released))
     imported |= set(_imported(submitted))
+    guarded = GUARDED | set(_imported(released, "icl_lessons.grading"))
     for number, cell in enumerate(submitted.cells, start=1):
         grade_id = _grade_id(cell)
         if cell.cell_type != "code" or not cell.source.strip():
@@ -98,7 +99,7 @@ def audit(submitted: nbformat.NotebookNode, released: nbformat.NotebookNode) -> 
         name = grade_id or f"cell {number}"
         if tests and number - 1 > tests[-1]:
             flags.append(Flag(name, 0, "was added after the last test"))
-        flags += _read_cell(name, cell.source, imported)
+        flags += _read_cell(name, cell.source, imported, guarded)
     return flags
 
 
@@ -129,14 +130,15 @@ def _parse(source: str) -> tuple[ast.Module | None, list[int]]:
         return None, magics
 
 
-def _imported(notebook) -> list[str]:
+def _imported(notebook, package: str = "") -> list[str]:
+    """The names that a notebook imports: all of them, or those it takes from one package."""
     names = []
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
         tree, _ = _parse(cell.source)
         for node in ast.walk(tree) if tree else ():
-            if isinstance(node, (ast.Import, ast.ImportFrom)):
+            if _is_import(node) and (not package or getattr(node, "module", "") == package):
                 names += [(a.asname or a.name).split(".")[0] for a in node.names]
     return names
 
@@ -147,7 +149,7 @@ def _root(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else ""
 
 
-def _read_cell(name: str, source: str, imported: set[str]) -> list[Flag]:
+def _read_cell(name: str, source: str, imported: set[str], guarded: frozenset[str]) -> list[Flag]:
     tree, magics = _parse(source)
     flags = [Flag(name, line, "a magic or shell command") for line in magics]
     if tree is None:
@@ -180,8 +182,7 @@ def _read_cell(name: str, source: str, imported: set[str]) -> list[Flag]:
                     flags.append(Flag(name, line, f"`{alias.name}` {why}"))
         if id(node) in top_level:
             for rebound in _bound_names(node):
-                guarded = rebound in GUARDED
-                if guarded or (rebound in imported and not _is_import(node)):
+                if rebound in guarded or (rebound in imported and not _is_import(node)):
                     flags.append(Flag(name, line, f"gives `{rebound}` another meaning"))
     return sorted(set(flags), key=lambda f: (f.line, f.what))
 

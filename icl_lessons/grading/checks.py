@@ -85,7 +85,7 @@ def call(answer: Callable[..., Any], *arguments: Any, seconds: float = SECONDS_A
             "are tiny, so look for a loop whose end is never reached."
         )
     except Exception as error:
-        message = str(error).strip().split("\n")[0]
+        message = str(error).strip().split("\n")[0].rstrip(".")
         where = _line_in_answer(error)
         at = f" at your line `{where}`" if where else ""
         fail(f"`{name}` stopped{at} with {type(error).__name__}: {message}.{_advice(message)}")
@@ -233,7 +233,12 @@ def _advice(message: str) -> str:
             " Two tensors of different dtype met: give the ones you create the dtype of the "
             "arguments, as in `torch.zeros(m, d, dtype=xs.dtype)`."
         )
-    if "shapes cannot be multiplied" in text or "size of tensor" in text or "batch1" in text:
+    if (
+        "shapes cannot be multiplied" in text
+        or "size of tensor" in text
+        or "batch1" in text
+        or "batch2" in text
+    ):
         return (
             " Two shapes do not fit: print them just before that line, and remember that tokens "
             "are rows here, so a matrix acts as `tokens @ matrix.mT`."

@@ -321,10 +321,15 @@ def _in_words(row: Row) -> str:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """The rows as a plain table for the terminal."""
+    """The rows as plain tables for the terminal, one an assignment."""
     rows = list(rows)
-    if not rows:
-        return ""
+    names = dict.fromkeys(row.assignment for row in rows)
+    return "\n\n".join(
+        f"{name}\n{_table([row for row in rows if row.assignment == name])}" for name in names
+    )
+
+
+def _table(rows: list[Row]) -> str:
     exercises = list(rows[0].exercises)
     lines = [["student", "score", *exercises, "waiting", "flags", "status"]]
     for row in rows:

@@ -130,7 +130,11 @@ def error_sentence(output: dict) -> str:
         return "This cell ran for longer than it may and was stopped. Look for an endless loop."
     if name in ("CheckFailed", "AssertionError") and text:
         return text
-    return f"{name}: {text}" if text else name
+    stopped = f"{name}: {text.rstrip('.')}" if text else name
+    return (
+        f"Stopped with {stopped}. In a hidden test this is often a size of the checks in sight "
+        "that stands in the answer as a number."
+    )
 
 
 def outputs_html(cell: dict, secret: list[str]) -> str:

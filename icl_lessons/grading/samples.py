@@ -7,6 +7,7 @@ runs on. Each is made from the release, as a student would make it.
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,28 +17,29 @@ import nbformat
 from icl_lessons.grading import trial
 
 WRITTEN = (
-    "It shows that on these tasks the two fitted models point the same way on average. A layer "
-    "with twice the step also has cosine 1. I would compare the lengths, and scaled inputs."
+    "It shows that on these tasks the two agree in direction, on average. That is not yet how "
+    "either of them works. I would compare the lengths, scale the inputs, and change one part."
 )
 VICTIM = "VICTIM"
 """Stands in the intruder's code for the file it tries to delete."""
+CHECKS, FIRST = "CHECKS", "FIRST"
+"""Stand in such code for the name that a notebook gives its checks, and for a first argument."""
 
 CRASHES = "import sys\n\nsys.exit(0)"
 ENDS_KERNEL = "import os\n\nos._exit(0)"
-LOOPS = """def gradient_descent(xs, ys, step_size, steps, initial_weights=None):
-    while True:
-        steps += 1"""
-BENDS = """import ast
+LOOPS = """while True:
+        pass"""
+BENDS = f"""import ast
 
 import torch
 from icl_lessons.grading import checks
 
 torch.allclose = lambda *a, **k: True
 torch.equal = lambda *a, **k: True
-checks.CheckFailed = type("CheckFailed", (Exception,), {})
-for name in dir(microscope):
+checks.CheckFailed = type("CheckFailed", (Exception,), {{}})
+for name in dir({CHECKS}):
     if name.startswith("check_"):
-        setattr(microscope, name, lambda *a: None)
+        setattr({CHECKS}, name, lambda *a: None)
 
 
 class NoAsserts(ast.NodeTransformer):
@@ -47,10 +49,7 @@ class NoAsserts(ast.NodeTransformer):
 
 get_ipython().ast_transformers.append(NoAsserts())
 abs = lambda value: 0.0
-
-
-def linear_self_attention(tokens, w_query, w_key, w_value, projection, mask):
-    return tokens"""
+"""
 INTRUDES = f"""import glob
 import os
 import socket
@@ -69,17 +68,15 @@ except OSError as error:
 report.append(f"notebooks here: {{glob.glob('**/*.ipynb', recursive=True)}}")
 report.append(f"passwords: {{os.path.exists('/etc/passwd')}}")
 print(report)
-
-
-def linear_self_attention(tokens, w_query, w_key, w_value, projection, mask):
-    import sys
+"""
+READS = f"""import sys
 
     frame = sys._getframe()
     while frame:
         print(frame.f_code.co_filename, frame.f_code.co_name)
         frame = frame.f_back
     print("\\n".join(In))
-    return tokens"""
+    return {FIRST}"""
 
 
 def make(
@@ -92,7 +89,6 @@ def make(
     planted: Path | None = None,
     victim: Path | None = None,
     port: int = 9,
-    only: set[str] | None = None,
 ) -> list[str]:
     """Write the samples to ``into/STUDENT/ASSIGNMENT``, and return the students' names.
 
@@ -105,7 +101,6 @@ def make(
         planted: folder of planted answers, one folder an exercise; without it nobody is wrong.
         victim: a file that the intruder tries to delete.
         port: a port of this machine that the intruder tries to reach.
-        only: the names to make; all if ``None``.
     """
     exercises = trial.exercises(source)
     solution = {
@@ -131,7 +126,18 @@ def make(
         nbformat.write(notebook, path)
 
     first, third = exercises[0], exercises[2]
-    victim_text = str(victim or into / "no-such-file")
+    given = {
+        c.metadata.nbgrader.grade_id: c.source for c in release.cells if "nbgrader" in c.metadata
+    }
+    (checks,) = re.findall(r"^from icl_lessons\.grading import \w+ as (\w+)$", given["setup"], re.M)
+    intrusion = INTRUDES.replace(VICTIM, str(victim or into / "no-such-file"))
+    intrusion = intrusion.replace("PORT", str(port))
+
+    def written(exercise: str, body: str) -> str:
+        """The exercise's cell as it was handed out, with ``body`` in place of each stub."""
+        stub = given[f"{exercise}-answer"]
+        argument = re.search(r"def \w+\((\w+)", stub)[1]
+        return stub.replace(trial.STUB, body.replace(FIRST, argument))
 
     def fill(notebook, answers: dict[str, str], written: str = "") -> None:
         for cell in notebook.cells:
@@ -152,7 +158,9 @@ def make(
     right_differently = {f"{e}-answer": one(e, True) for e in exercises}
     wrong = {f"{e}-answer": one(e, False) for e in exercises}
     half = {f"{e}-answer": solution[f"{e}-answer"] for e in exercises[: len(exercises) // 2]}
-    intrusion = INTRUDES.replace(VICTIM, victim_text).replace("PORT", str(port))
+    bent = f"{BENDS.replace(CHECKS, checks)}\n\n{written(first, f'return {FIRST}')}"
+    intruding = f"{intrusion}\n\n{written(first, READS)}"
+    looping = written(third, LOOPS)
     samples: dict[str, Callable[[nbformat.NotebookNode], None]] = {
         "right": lambda nb: fill(nb, solution, WRITTEN),
         "right-differently": lambda nb: fill(nb, right_differently, WRITTEN),
@@ -160,19 +168,17 @@ def make(
         "wrong": lambda nb: fill(nb, wrong, WRITTEN),
         "untouched": lambda nb: None,
         "crashing": lambda nb: fill(nb, solution | {f"{first}-answer": CRASHES}),
-        "endless-loop": lambda nb: fill(nb, solution | {f"{third}-answer": LOOPS}),
+        "endless-loop": lambda nb: fill(nb, solution | {f"{third}-answer": looping}),
         "ends-the-kernel": lambda nb: fill(nb, solution | {f"{third}-answer": ENDS_KERNEL}),
-        "bends-the-tests": lambda nb: fill(nb, {f"{first}-answer": BENDS}),
-        "intruder": lambda nb: fill(nb, {f"{first}-answer": intrusion}),
+        "bends-the-tests": lambda nb: fill(nb, {f"{first}-answer": bent}),
+        "intruder": lambda nb: fill(nb, {f"{first}-answer": intruding}),
         "deleted-tests": without_tests,
     }
     for student, change in samples.items():
-        if only is None or student in only:
-            write(student, change)
-    if only is None or "damaged" in only:
-        path = into / "damaged" / assignment / f"{name}.ipynb"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text('{"cells": [{"cell_type": "code", "source": "1 +')
+        write(student, change)
+    path = into / "damaged" / assignment / f"{name}.ipynb"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text('{"cells": [{"cell_type": "code", "source": "1 +')
     return sorted(p.name for p in into.iterdir())
 
 

@@ -63,7 +63,9 @@ def check_copy_layer(answer: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]
         earlier[j, d + m : d + m + d] = tokens[:j, :d].sum(0)
     mistakes = [
         Mistake(
-            nothing, "Your layer changes nothing: does each query find its key, and is P there?"
+            nothing,
+            "Your layer changes nothing. Does each query find its key, does W_V read the x-slot "
+            "(its columns) and write the k-slot (its rows), and is P there?",
         ),
         Mistake(
             _heard(tokens, d, m, lambda j: j),
@@ -94,6 +96,11 @@ def check_copy_layer(answer: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]
             into_y,
             "You write into the y-slot. The copy goes into the k-slot, which starts at d + m.",
         ),
+        Mistake(
+            tokens + torch.cat([torch.zeros(1, tokens.shape[1]).double(), tokens[:-1]]),
+            "Each token hears the whole token before it. The value is the x-slot alone, written "
+            "into the k-slot.",
+        ),
         Mistake(with_y, "You copy the y-slot too. The value is the x-slot alone."),
         Mistake(
             earlier,
@@ -112,7 +119,7 @@ def check_copy_layer(answer: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]
             what=f"What the layer writes {words}",
             tolerance=tolerance,
             mistakes=mistakes,
-            otherwise="Print W_Q @ e_j and W_K @ e_i for one token: their product has to be 1 for "
-            "i = j - 1 and 0 otherwise.",
+            otherwise="Print (W_K @ e_i) @ (W_Q @ e_j): it has to be 1 for i = j - 1 and 0 "
+            "otherwise. Then print W_V @ e_i: it has to be x_i in the k-slot and 0 elsewhere.",
         )
     passed(6, "Hidden tests use other sizes and a single token.")

@@ -187,6 +187,13 @@ def _iterated(first, then, steps):
     return rule
 
 
+def _entrywise(s, alpha, steps):
+    m = alpha * s
+    for _ in range(steps):
+        m = 2 * m - m * s * m
+    return m
+
+
 def _check_newton_schulz(answer: Callable[..., Tensor]) -> None:
     batch, d = 2, 3
     xs = draw(batch, 6, d, seed=22)
@@ -240,6 +247,10 @@ def _check_newton_schulz(answer: Callable[..., Tensor]) -> None:
                 ),
                 "Your step is one of gradient descent, of degree one more in S each time. Newton's "
                 "step, 2 M - M S M, uses the current M twice and doubles the degree.",
+            ),
+            Mistake(
+                _entrywise(s, alpha, steps),
+                "You multiply entry by entry: `*` where the matrix product `@` is meant.",
             ),
             Mistake(
                 torch.linalg.inv(s),
@@ -328,6 +339,7 @@ def check_newton(newton_schulz: Callable[..., Tensor], matching: Callable[..., o
     ]
     k, worst = int(nearest.argmin()), int(curve.argmin())
     mistakes += [
+        Mistake(right.flip(0), "The number of steps comes first, then the similarity."),
         Mistake(
             torch.tensor([float(curve.argmax()) + 1, float(curve.max())]).double(),
             "Your number of steps is one too large: algorithm[0] holds the predictions before the "

@@ -23,11 +23,12 @@ from icl_lessons.grading.sums import descend, draw, loss
 AXES = "[batch, n + q, d + m]"
 
 
-def _update(tokens, keys, rate, start, *, score=None, in_turn=False, rows=None):
+def _update(tokens, keys, rate, start, *, score=None, in_turn=False, rows=None, whole=False):
     """The y-slots after one layer, one pair of tokens at a time; x-slots stay as they are.
 
     ``score(x_i, x_j)`` can be given; with ``in_turn`` a token is written before the next is read;
-    only the first ``rows`` tokens from the end are written where ``rows`` is given.
+    only the last ``rows`` tokens are written where ``rows`` is given; with ``whole`` a score sees
+    whole tokens.
     """
     d, out = start.shape[-1], tokens.clone()
     score = score or (lambda x_i, x_j: x_i @ x_j)
@@ -36,7 +37,8 @@ def _update(tokens, keys, rate, start, *, score=None, in_turn=False, rows=None):
             moved = torch.zeros(len(w), dtype=tokens.dtype)
             for i in range(keys):
                 e_i = (out if in_turn else tokens)[b, i].clone()
-                moved = moved + (w @ e_i[:d] - e_i[d:]) * score(e_i[:d], tokens[b, j, :d])
+                seen = slice(None) if whole else slice(d)
+                moved = moved + (w @ e_i[:d] - e_i[d:]) * score(e_i[seen], tokens[b, j, seen])
             out[b, j, d:] = tokens[b, j, d:] + rate * moved
     return out
 
@@ -120,6 +122,11 @@ def check_descend_tokens(answer: Callable[..., Tensor]) -> None:
                     _update(before, n, eta / n, start, in_turn=True),
                     "You write a token before you have read it for the others. All tokens of a "
                     "layer read the tokens that came in.",
+                ),
+                Mistake(
+                    _update(before, n, eta / n, start, whole=True),
+                    "Your scores compare whole tokens. A score is x_i . x_j: leave the y-slots out "
+                    "of it.",
                 ),
                 Mistake(
                     _update(before, n, eta / n, start, rows=q),

@@ -153,6 +153,11 @@ def check_optimal_preconditioner(
                 "You add up the test context. The layer averages over its M examples.",
             ),
             Mistake(
+                x_query @ torch.linalg.pinv(xs) @ ys,
+                "You return the least-squares prediction of this context. The layer has one matrix "
+                "for all contexts, made in training.",
+            ),
+            Mistake(
                 _average(xs, ys, x_query, eye, length),
                 "The preconditioner is not in your prediction.",
             ),

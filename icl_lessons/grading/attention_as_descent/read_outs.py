@@ -1,6 +1,7 @@
 """The table of exercise 9: what comes out after each layer of a trained stack, and what it matches.
 
-The stack is four layers of exercise 2, each with two trained numbers, its step size and its gamma.
+The stack is four layers of exercise 2, each with two trained numbers, its step size and its gamma
+(here a factor of S and not of H, so N times the gamma of the exercise).
 In the eigenbasis of a context's ``S = X^T X / N`` every method here multiplies the weights that are
 still to be found, direction by direction, by a polynomial in the eigenvalue; so the table needs
 no tokens, and its losses over the weights are exact sums.
