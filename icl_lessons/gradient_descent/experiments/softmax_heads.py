@@ -325,13 +325,14 @@ def softmax_heads(config: SoftmaxHeadsConfig) -> SoftmaxHeadsResult:
                 task,
                 n,
                 input_scales=config.input_scales,
-                batch_size=training.n_validation,
+                batch_size=min(training.n_validation, 8000),
                 seed=SHIFT_SEED,
             )[:, 0]
 
+        few = Batch(*(value[:4000] for value in (*batch.context, batch.y_query)))
         cosines = {
             name: {
-                kind: np.array([sensitivity_cosine(model, other, batch) for model in models[kind]])
+                kind: np.array([sensitivity_cosine(model, other, few) for model in models[kind]])
                 for kind in KINDS
             }
             for name, other in learners.items()

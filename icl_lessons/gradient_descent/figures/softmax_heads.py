@@ -35,9 +35,9 @@ def draw_losses(ax: Axes, result: "SoftmaxHeadsResult") -> None:
     ax.set(
         xlabel="updates of the weights",
         ylabel="loss, ½ E (ŷ − y)²",
-        ylim=(0.1, 1.75 * result.zero_loss),
+        ylim=(0.1, 1.95 * result.zero_loss),
     )
-    ax.legend(loc="upper right", ncols=2, fontsize=8)
+    ax.legend(loc="upper right", fontsize=8)
 
 
 def draw_score_scales(ax: Axes, result: "SoftmaxHeadsResult") -> None:
@@ -91,10 +91,10 @@ def draw_cosine(ax: Axes, result: "SoftmaxHeadsResult") -> None:
             rows = np.full(len(values), float(i)) + (-0.12 if marker == "o" else 0.12)
             fill = color if marker == "o" else "none"
             ax.plot(values, rows, marker, color=color, markerfacecolor=fill)
-        ax.text(0.4, i - 0.3, label, color=color, fontsize=9)
+        ax.text(0.02, i - 0.3, label, color=color, fontsize=9)
     ax.plot([], [], "o", color=COLORS["exact"], label="one step")
     ax.plot([], [], "D", color=COLORS["exact"], markerfacecolor="none", label="one centred step")
-    ax.set(xlabel="sensitivity cosine with", ylim=(4.4, -0.6), xlim=(0.38, 1.03))
+    ax.set(xlabel="sensitivity cosine with", ylim=(4.4, -0.6), xlim=(0, 1.03))
     ax.set_yticks([])
     ax.legend(loc="lower left", ncols=2, fontsize=8)
 
@@ -115,7 +115,8 @@ def draw_first_head(ax: Axes, result: "SoftmaxHeadsResult") -> None:
 def draw_sum_of_heads(ax: Axes, result: "SoftmaxHeadsResult") -> None:
     """The sum of both heads' products."""
     draw_head(ax, result, None)
-    ax.set_xlabel(f"η₁ + η₂ = {result.output_scales[0].sum():.2f}")
+    first, second = result.output_scales[0]
+    ax.set_xlabel(f"η₁ = {first:.2f}, η₂ = {second:.2f}".replace("-", "\N{MINUS SIGN}"))
 
 
 def softmax_heads(result: "SoftmaxHeadsResult") -> Figure:
