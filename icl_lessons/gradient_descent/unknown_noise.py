@@ -161,16 +161,16 @@ class ImplicitState(NamedTuple):
     """What every token is, in terms of the token it was: ``x^l = M x + y u``, ``y^l = a y - w.x``.
 
     Attributes:
-        m: ``M``, ``[layers+1, batch, d, d]``.
-        u: ``[layers+1, batch, d]``.
-        a: ``[layers+1, batch]``.
-        w: ``[layers+1, batch, d]``; the prediction after ``l`` layers is ``w^l . x_q``.
+        m: ``M``, ``[layers + 1, batch, d, d]``.
+        u: ``[layers + 1, batch, d]``.
+        a: ``[layers + 1, batch]``.
+        w: ``[layers + 1, batch, d]``; the prediction after ``l`` layers is ``w^l . x_q``.
     """
 
-    m: Float[Tensor, "layers+1 batch d d"]
-    u: Float[Tensor, "layers+1 batch d"]
-    a: Float[Tensor, "layers+1 batch"]
-    w: Float[Tensor, "layers+1 batch d"]
+    m: Float[Tensor, "states batch d d"]
+    u: Float[Tensor, "states batch d"]
+    a: Float[Tensor, "states batch"]
+    w: Float[Tensor, "states batch d"]
 
 
 def implicit_state_path(omegas: Omegas, xs: Inputs, ys: Targets) -> ImplicitState:
