@@ -19,8 +19,7 @@ class Sinusoids:
 
     Attributes:
         amplitudes: smallest and largest ``a``. The text of the paper prints ``(0.1, 5.0)``; its
-            code and its figure have the default [vonoswald2023transformers, appendix A.7 and
-            released code].
+            released code and its figure have the default [vonoswald2023transformers].
         half_range: of the inputs.
         noise_std: standard deviation of the normal noise on every target.
         n_query: queries for each context.
