@@ -299,8 +299,12 @@ def test_the_sensitivity_of_the_construction_is_that_of_a_copy(context):
     backward = neighbour_sensitivity(copying_attention(D, M, N, STEP, into="target"), batch)
     assert forward["y_from_previous"] == pytest.approx(D**0.5)
     assert backward["x_from_next"] == pytest.approx(M**0.5)
-    for one, name in ((forward, "x_from_next"), (backward, "y_from_previous")):
-        assert one[name] == one["others"] == one["x_from_previous"] == 0
+    # Every token looks one back (or one on): an x token, too, at a slot that happens to be empty.
+    assert forward["x_from_previous"] == pytest.approx(D**0.5)
+    assert max(forward["x_from_next"], forward["others"]) < 1e-12
+    assert max(backward["x_from_previous"], backward["y_from_previous"]) < 1e-12
+    pairs = 2 * N * (2 * N - 1) - N - (N - 1) - N
+    assert backward["others"] == pytest.approx((N - 1) * M**0.5 / pairs)
 
 
 def copying_batch():

@@ -123,7 +123,7 @@ def kernel_descent_path(
     ys: Targets,
     x_query: Float[Tensor, "batch n_query d"],
     rates: Sequence[float] | Float[Tensor, " steps"],
-) -> Float[Tensor, "steps+1 batch n_query m"]:
+) -> Float[Tensor, "{len(rates)}+1 batch n_query m"]:
     """Predictions at the queries after 0, 1, ... steps of descent in the space of functions.
 
     The function after each step is ``sum_i a_i k(., x_i)``; a step adds ``r`` times the residual of

@@ -165,11 +165,23 @@ def errors_of_rates(
     return np.array([np.square(p - target).sum() for p in predictions]) / np.square(target).sum()
 
 
-def product_polynomial(rates: np.ndarray) -> Float[np.ndarray, " degree+1"]:
+def product_polynomial(rates: np.ndarray) -> Float[np.ndarray, " {len(rates)}+1"]:
     """Coefficients of the product of all ``1 - r t``, the constant first."""
-    coefficients = np.ones(1)
+    coefficients = np.zeros(len(rates) + 1)
+    coefficients[0] = 1.0
     for rate in rates:
-        coefficients = np.convolve(coefficients, [1.0, -rate])
+        coefficients[1:] -= rate * coefficients[:-1]
+    return coefficients
+
+
+def _products_without_one(rates: np.ndarray) -> np.ndarray:
+    """In column ``k``, the coefficients of the product of all ``1 - r t`` but the ``k``-th."""
+    coefficients = np.zeros((len(rates), len(rates)))
+    coefficients[0] = 1.0
+    for k, rate in enumerate(rates):
+        factors = np.full(len(rates), rate)
+        factors[k] = 0.0
+        coefficients[1:] -= factors * coefficients[:-1]
     return coefficients
 
 
@@ -181,10 +193,9 @@ def _descend(r: np.ndarray, target: np.ndarray, start: np.ndarray) -> tuple[floa
 
     point, damping = start, 1e-2
     now = residual(point)
-    for _ in range(200):
+    for _ in range(100):
         rates = np.exp(point)
-        others = [product_polynomial(np.delete(rates, k)) for k in range(len(rates))]
-        jacobian = r @ np.stack(others, 1) * rates
+        jacobian = r @ _products_without_one(rates) * rates
         normal = jacobian.T @ jacobian
         guard = damping * (np.diag(normal) + 1e-9 * normal.max())
         step = np.linalg.solve(normal + np.diag(guard), -jacobian.T @ now).clip(-1, 1)
@@ -192,7 +203,7 @@ def _descend(r: np.ndarray, target: np.ndarray, start: np.ndarray) -> tuple[floa
         gain = now @ now - then @ then
         if gain > 0:
             point, now, damping = point + step, then, damping / 4
-            if gain < 1e-13 * (now @ now + target @ target):
+            if gain < 1e-11 * (now @ now + target @ target):
                 break
         else:
             damping *= 4

@@ -132,7 +132,7 @@ def neighbour_sensitivity(model: SeparateTokensLearner, batch: Batch) -> dict[st
     """How much each token after the first layer depends on its neighbours' data before it.
 
     The mean Frobenius norm of ``d t(e_j) / d e_i``, with ``t(e_j)`` all of token ``j`` after the
-    first layer and ``e_i`` the input and target slots of token ``i``
+    first layer and ``e_i`` the input and target slots of token ``i``, the empty one included
     [vonoswald2023transformers, figure on copying].
 
     Returns:
