@@ -34,10 +34,11 @@ const readBowl = (model) => ({
 const bowlTraits = (model) => Object.fromEntries(TRAITS.map((name) => [name, structuredClone(model.get(name))]));
 
 /** A number for a narrow cell: 6.4·10⁻⁵ rather than 6.4 × 10⁻⁵. */
-function cellNodes(value, write = size) {
+function cellNodes(value, write = size, short = false) {
   const large = Math.abs(value);
   if (large === 0 || (large >= 1e-3 && large < 1e4)) return [write(value)];
-  const [mantissa, exponent] = value.toExponential(1).replace("+", "").replaceAll("-", "−").split("e");
+  const brief = short || value < 0 || large < 1e-9 || large >= 1e10;
+  const [mantissa, exponent] = value.toExponential(brief ? 0 : 1).replace("+", "").replaceAll("-", "−").split("e");
   return [`${mantissa}·10`, html("sup", {}, exponent)];
 }
 const entry = (value) => shortNumber(value, Math.abs(value) >= 100 ? 1 : Math.abs(value) >= 10 ? 2 : 3);
@@ -290,7 +291,7 @@ function renderBowl({ model, el }) {
       descent: "eigenvalues of S", preconditioned: "eigenvalues of P S", plusplus: "eigenvalues of the inputs' S", newton: "eigenvalues of M S",
     };
     const row = (k) => html("tr", { class: k === layer ? "icl-open" : "" }, html("th", { scope: "row" }, String(k)),
-      ...[...spectra[k], ...left[k]].map((value) => html("td", {}, ...cellNodes(value))));
+      ...[...spectra[k], ...left[k]].map((value) => html("td", {}, ...cellNodes(value, size, true))));
     const table = html("table", { class: "icl-matrix icl-rows" },
       html("caption", { class: "icl-hidden" }, `${METHOD_TITLES[state.method]}: eigenvalues and what is left of the way to w*, after each layer`),
       html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "after layer"),

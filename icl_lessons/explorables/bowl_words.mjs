@@ -24,7 +24,7 @@ export function troubles(state, solution) {
     found.push(`Gradient descent diverges: its step η = ${shortNumber(stepSize, 2)} is longer than 2 / λ = 2, with λ = 1 the steepest curvature.`);
   }
   if (methods.includes("preconditioned") && stepSize * solution.fittedTop > 2) {
-    found.push(`Preconditioned descent diverges: the largest eigenvalue of P S is ${formatNumber(solution.fittedTop, 2)}, and steps longer than `
+    found.push(`Preconditioned descent diverges: the largest eigenvalue of P S is ${formatNumber(solution.fittedTop, 2)}, and steps longer than `
       + `2 / ${formatNumber(solution.fittedTop, 2)} = ${formatNumber(2 / solution.fittedTop, 2)} overshoot farther every time.`);
   }
   const { losses } = solution.methods.plusplus;
@@ -39,10 +39,10 @@ export function preconditionerSentence(state, solution) {
   const [before, after] = [state.conditioning, solution.fittedConditioning];
   const number = `condition number from ${shortNumber(before, 1)} to ${shortNumber(after, 1)}`;
   if (after < 1.0005) {
-    return "The preconditioner P is the inverse of this covariance: P S is the identity, and the path is a straight line to w*.";
+    return "The preconditioner P is the inverse of this covariance: P S is the identity, and the path is a straight line to w*.";
   }
-  if (after < 0.999 * before) return `The preconditioner was fitted to another covariance and still helps: P S takes the ${number}.`;
-  if (after > 1.001 * before) return `The preconditioner was fitted to another covariance and does harm here: P S takes the ${number}.`;
+  if (after < 0.999 * before) return `The preconditioner was fitted to another covariance and still helps: P S takes the ${number}.`;
+  if (after > 1.001 * before) return `The preconditioner was fitted to another covariance and does harm here: P S takes the ${number}.`;
   return `The preconditioner changes nothing about the condition number, ${shortNumber(before, 1)}.`;
 }
 
@@ -74,8 +74,8 @@ export function layerSentence(method, layer, solution) {
   if (method === "newton") {
     return k === 0 ? "Before any layer there is no M. The first layer reads S and Xᵀy from the examples and writes M₀ = αS with α = 1 / ‖SSᵀ‖."
       : `After layer ${k} two extra tokens hold the rows of M${subscript(k - 1)}. The eigenvalues of M${subscript(k - 1)} S are ${now(spectra[k])}; `
-        + "each further layer squares what they lack to 1. One layer here is two of attention: the first writes S M into the t slots, the second adds "
-        + "M − M S M. The s slots hold the rows of S, b holds Xᵀy / N, and the address of a row is a unit vector.";
+        + "each further layer squares what they lack to 1. One layer here is two of attention: the first writes S M into the t slots, the second adds "
+        + "M − M S M. The s slots hold the rows of S, b holds Xᵀy / N, and the address of a row is a unit vector.";
   }
   const remains = `Of the way to w*, ${now(left[k])} is left in the two directions.`;
   if (method === "plusplus") {
@@ -85,7 +85,7 @@ export function layerSentence(method, layer, solution) {
   }
   return method === "descent"
     ? `No layer changes the inputs: every layer meets the eigenvalues ${now(spectra[0])} and leaves 1 − ηλ of the error in each direction. ${remains}`
-    : `No layer changes the inputs, but the scores pass through P: every layer meets the eigenvalues of P S, ${now(spectra[0])}, and leaves 1 − ηλ `
+    : `No layer changes the inputs, but the scores pass through P: every layer meets the eigenvalues of P S, ${now(spectra[0])}, and leaves 1 − ηλ `
       + `of the error in each of its directions. ${remains}`;
 }
 

@@ -78,7 +78,7 @@ function renderSine({ model, el }) {
   const tile = (key, name) => html("div", { class: `icl-tile icl-tile-${key}` }, html("span", { class: "icl-tile-name" }, name),
     numbers[key] = html("span", { class: "icl-tile-value" }), numbers[`${key}Note`] = html("span", { class: "icl-tile-note" }));
   const tiles = html("div", { class: "icl-tiles icl-fours" }, tile("network", "With features"), tile("line", "Attention alone"),
-    tile("zero", "Predicting 0"), tile("difference", "Descent and attention differ by"));
+    tile("zero", "Predicting 0"), tile("difference", "Largest difference"));
 
   // ---- the curve
   const plot = svg("svg", { class: "icl-plot", role: "group", "aria-label": "Examples, the sine and the predictions" });
@@ -187,7 +187,7 @@ function renderSine({ model, el }) {
       numbers[name].classList.toggle("icl-shown", name === (state.features ? "network" : "line"));
     }
     numbers.difference.replaceChildren(...numberNodes(shown.difference, 4));
-    numbers.differenceNote.textContent = shown.relativeDifference < 1e-11 ? "rounding" : "at most, over the curve";
+    numbers.differenceNote.textContent = `descent and attention${shown.relativeDifference < 1e-11 ? ": rounding" : ", over the curve"}`;
     const now = JSON.stringify(sineTraits(model));
     const found = Object.entries(PRESETS).find(([, [, preset]]) =>
       JSON.stringify(Object.fromEntries(TRAITS.map((name) => [name, preset[name]]))) === now);
