@@ -200,6 +200,24 @@ def test_feedback_says_why_nothing_was_graded():
     assert "The kernel died." in page and "nobody should read" not in page
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("NotImplementedError", "", "This answer is not written yet."),
+        ("IndexError", "index 6 is out of bounds", "a size of the checks in sight"),
+        ("RuntimeError", "The size of tensor a (2) must match", "a size of the checks in sight"),
+        ("AttributeError", "'list' object has no attribute 'tolist'", "A tensor was expected."),
+        ("ZeroDivisionError", "division by zero", "Stopped with ZeroDivisionError: division by "),
+        ("CheckFailed", "Look at P.", "Look at P."),
+    ],
+)
+def test_what_stopped_a_test_becomes_a_sentence(name, text, said):
+    error = new_output("error", ename=name, evalue=text, traceback=[])
+    sentence = feedback.error_sentence(error)
+    assert said in sentence and sentence.endswith((".", "?"))
+    assert sentence in page_of(graded_cell("f()", [error], 0)).replace("&#x27;", "'")
+
+
 def test_a_timeout_is_said_in_words():
     error = new_output("error", ename="CellTimeoutError", evalue="", traceback=["x"])
     assert "endless loop" in page_of(graded_cell("f()", [error], 0))

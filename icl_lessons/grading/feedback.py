@@ -130,11 +130,15 @@ def error_sentence(output: dict) -> str:
         return "This cell ran for longer than it may and was stopped. Look for an endless loop."
     if name in ("CheckFailed", "AssertionError") and text:
         return text
+    if name == "NotImplementedError":
+        return "This answer is not written yet."
     stopped = f"{name}: {text.rstrip('.')}" if text else name
-    return (
-        f"Stopped with {stopped}. In a hidden test this is often a size of the checks in sight "
-        "that stands in the answer as a number."
-    )
+    advice = ""
+    if "has no attribute 'tolist'" in text:
+        advice = " A tensor was expected."
+    elif name == "IndexError" or re.search(r"\b(size|shape)", text):
+        advice = " Does a size of the checks in sight stand in the answer as a number?"
+    return f"Stopped with {stopped}.{advice}"
 
 
 def outputs_html(cell: dict, secret: list[str]) -> str:
