@@ -36,7 +36,8 @@ from icl_lessons.gradient_descent.spectra import (
 )
 from icl_lessons.gradient_descent.trained_layer import loss_at_scales
 from icl_lessons.measures.agreement import mean_squared_error, sensitivity_cosine
-from icl_lessons.runtime import Scale, one_thread, seeded
+from icl_lessons.runtime import Scale, one_thread, seeded, trusted_inputs
+from icl_lessons.types import Batch
 
 SHIFT_SEED, REPEAT_SEED = 1_000_037, 1_000_039
 CONTEXT_LENGTHS = (10, 25, 50, 100)
@@ -93,8 +94,10 @@ class DeeperLinearAttentionResult:
         trained_input_shift: ``[stacks, seeds, input_scales]``; ``plus_plus_input_shift`` and
             ``descent_input_shift``: ``[stacks, input_scales]``.
         dampings: shares of its movement with which the trained single layer is repeated.
-        damped_loss: after each repetition, ``[dampings, seeds, repetitions + 1]``;
-            ``damped_exact``: of gradient descent so damped, on the bank.
+        damped_loss: mean loss after each repetition, ``[dampings, seeds, repetitions + 1]``,
+            infinite once a task has left float64; ``damped_median``: of the tasks;
+            ``damped_lost``: share of tasks whose loss in the end is above 10.
+        damped_exact: mean loss of gradient descent so damped, on the bank.
         context_lengths, best_gammas, reported_gammas: of two shared layers, by context length.
         largest_eigenvalues, smallest_eigenvalues: of ``X X^T`` over the bank, likewise.
         bank: the eigenvalues at the experiment's own length.
@@ -125,6 +128,8 @@ class DeeperLinearAttentionResult:
     descent_input_shift: Float[np.ndarray, "stacks input_scales"]
     dampings: tuple[float, ...]
     damped_loss: Float[np.ndarray, "dampings seeds repetitions"]
+    damped_median: Float[np.ndarray, "dampings seeds repetitions"]
+    damped_lost: Float[np.ndarray, "dampings seeds"]
     damped_exact: Float[np.ndarray, "dampings repetitions"]
     context_lengths: tuple[int, ...]
     best_gammas: Float[np.ndarray, " lengths"]
@@ -162,10 +167,15 @@ class DeeperLinearAttentionResult:
         return "\n".join(lines)
 
 
-def _damped_losses(model: LinearStack, damping: float, batch, repetitions: int) -> np.ndarray:
-    stack = damped_stack(model.layers[0], model.d, damping, repetitions).to(batch.xs.device)
-    predicted = -stack.token_path(*batch.context)[:, :, batch.xs.shape[1] :, stack.d :]
-    return 0.5 * (predicted - batch.y_query).square().sum(-1).mean((1, 2)).cpu().numpy()
+def _damped_losses(
+    model: LinearStack, damping: float, batch: Batch, repetitions: int
+) -> Float[np.ndarray, "repetitions tasks"]:
+    """Loss of every task after 0, 1, ... repetitions; infinite once it has left float64."""
+    stack = damped_stack(model.layers[0], model.d, damping, repetitions).to(batch.xs)
+    with trusted_inputs():
+        predicted = -stack.token_path(*batch.context)[:, :, batch.xs.shape[1] :, stack.d :]
+    losses = 0.5 * (predicted - batch.y_query).square().sum((2, 3))
+    return losses.nan_to_num(nan=torch.inf, posinf=torch.inf).cpu().numpy()
 
 
 def _paper_stack(layers: int, shared: bool, steps: int) -> Stack:
@@ -177,6 +187,7 @@ def _paper_stack(layers: int, shared: bool, steps: int) -> Stack:
         learning_rate=5e-4 if deep else 1e-3,
         clip=1e-3 if layers <= 2 else 10.0,
         token_clip=10.0 if deep else None,
+        init_std=0.0135 / layers**0.5,
     )
 
 
@@ -196,7 +207,6 @@ def _paper_stack(layers: int, shared: bool, steps: int) -> Stack:
             ),
             batch_size=2048,
             schedule="constant",
-            init_std=0.0135,
             seeds=(0, 1, 2, 3, 4),
             measurements=50,
             n_repeat=10_000,
@@ -224,7 +234,9 @@ def deeper_linear_attention(config: DeeperLinearAttentionConfig) -> DeeperLinear
 
         models = [stack_models(state, config.training, stack) for stack in config.stacks]
         batch = config.validation().to(config.device)
-        repeat = task.sample(config.n_repeat, n, generator=seeded(REPEAT_SEED)).to(config.device)
+        repeat = task.sample(
+            config.n_repeat, n, generator=seeded(REPEAT_SEED), dtype=torch.float64
+        ).to(config.device)
         scales = functools.partial(
             loss_at_scales,
             task=task,
@@ -253,6 +265,12 @@ def deeper_linear_attention(config: DeeperLinearAttentionConfig) -> DeeperLinear
             [],
         )
         read = [read_off(model.layers[0], config.d, n) for model in twice]
+        damped = np.array(
+            [
+                [_damped_losses(m, damping, repeat, config.repetitions) for m in single]
+                for damping in config.dampings
+            ]
+        )
         step_over_n = best["descent", True][depths.index(1)].step_sizes[0] / n
         lengths = [eigenvalue_bank(task, m) for m in CONTEXT_LENGTHS]
         return DeeperLinearAttentionResult(
@@ -279,12 +297,9 @@ def deeper_linear_attention(config: DeeperLinearAttentionConfig) -> DeeperLinear
             plus_plus_input_shift=np.array([scales(g)[:, 0] for g in plus_pluses]),
             descent_input_shift=np.array([scales(g)[:, 0] for g in descents]),
             dampings=config.dampings,
-            damped_loss=np.array(
-                [
-                    [_damped_losses(m, damping, repeat, config.repetitions) for m in single]
-                    for damping in config.dampings
-                ]
-            ),
+            damped_loss=damped.mean(-1),
+            damped_median=np.median(damped, -1),
+            damped_lost=(damped[:, :, -1] > 10).mean(-1),
             damped_exact=np.array(
                 [
                     damped_descent_losses(bank, damping * step_over_n, config.repetitions)

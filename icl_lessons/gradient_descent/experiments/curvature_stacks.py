@@ -30,6 +30,8 @@ class Stack:
             the others'; the released code clips one or two layers at 0.001, which makes every
             gradient count alike under Adam, and the paper names 10.
         token_clip: limit on the tokens' entries after each layer.
+        init_std: of every matrix at the start. A single layer never reads the inputs that it has
+            moved, so the weights that move them stay as they started: small, in the paper.
     """
 
     layers: int
@@ -38,6 +40,13 @@ class Stack:
     learning_rate: float
     clip: float | None = 1e-3
     token_clip: float | None = None
+    init_std: float = 0.05
+
+    def __post_init__(self):
+        check_integer("layers", self.layers, at_least=1)
+        check_integer("steps", self.steps, at_least=1)
+        check_number("learning_rate", self.learning_rate, positive=True)
+        check_number("init_std", self.init_std)
 
     @property
     def name(self) -> str:
@@ -46,14 +55,14 @@ class Stack:
             return "1 layer"
         return f"{self.layers} layers, {'shared' if self.shared else 'separate'}"
 
-    def build(self, generator: torch.Generator, *, d: int, init_std: float) -> LinearStack:
+    def build(self, generator: torch.Generator, *, d: int) -> LinearStack:
         """The stack before training."""
         return untrained_stack(
             generator,
             d=d,
             layers=self.layers,
             shared=self.shared,
-            init_std=init_std,
+            init_std=self.init_std,
             clip=self.token_clip,
         )
 
@@ -66,7 +75,6 @@ class StackTraining:
         d, n_context, half_range: the task: inputs ``U(-half_range, half_range)^d``.
         stacks: the architectures.
         batch_size, betas, schedule: of the training.
-        init_std: of every matrix at the start.
         seeds: one model of each architecture for each.
         n_validation: tasks on which everything is measured.
         measurements: how often the loss is measured while training.
@@ -77,7 +85,7 @@ class StackTraining:
     n_context: int = 10
     half_range: float = 0.5
     stacks: tuple[Stack, ...] = (
-        Stack(1, True, 800, 5e-3),
+        Stack(1, True, 800, 5e-3, init_std=0.0135),
         Stack(2, True, 1500, 5e-3),
         Stack(2, False, 2000, 5e-3),
         Stack(3, False, 3000, 3e-3, clip=10.0),
@@ -85,7 +93,6 @@ class StackTraining:
     batch_size: int = 512
     betas: tuple[float, float] = (0.9, 0.98)
     schedule: str = "linear_decay"
-    init_std: float = 0.05
     seeds: tuple[int, ...] = (0, 1, 2)
     n_validation: int = 10_000
     measurements: int = 25
@@ -94,8 +101,7 @@ class StackTraining:
     def __post_init__(self):
         for name in ("d", "n_context", "batch_size", "n_validation", "measurements"):
             check_integer(name, getattr(self, name), at_least=1)
-        for name in ("half_range", "init_std"):
-            check_number(name, getattr(self, name), positive=True)
+        check_number("half_range", self.half_range, positive=True)
         for name in ("seeds", "stacks"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: got none; give at least one")
@@ -130,7 +136,7 @@ def trained_stacks(config: StackTraining) -> State:
     validation = config.validation()
     for stack in config.stacks:
         run = train(
-            functools.partial(stack.build, d=config.d, init_std=config.init_std),
+            functools.partial(stack.build, d=config.d),
             config.task,
             TrainingConfig(
                 steps=stack.steps,
@@ -155,5 +161,5 @@ def trained_stacks(config: StackTraining) -> State:
 
 def stack_models(state: State, config: StackTraining, stack: Stack) -> list[LinearStack]:
     """The trained stacks of one architecture, one for each seed."""
-    template = stack.build(seeded(0), d=config.d, init_std=0.0)
+    template = stack.build(seeded(0), d=config.d)
     return models_from(template, state, f"{stack.name}/")

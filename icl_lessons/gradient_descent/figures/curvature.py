@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
-from icl_lessons.figures import COLORS, LINE_STYLES, band, label_line, use_style
+from icl_lessons.figures import COLORS, LINE_STYLES, band, use_style
 from icl_lessons.gradient_descent.curvature import eigenvalue_map, residual_polynomial
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ STACK_COLORS = (
     COLORS["development"],
 )
 LOSS = "loss, ½ E (ŷ − y)²"
+
+
+def _plain_log_ticks(ax: Axes) -> None:
+    """Ticks at 1, 2, 5 times powers of ten, written out."""
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    ax.yaxis.set_minor_locator(NullLocator())
 
 
 def draw_depth(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
@@ -57,9 +65,9 @@ def draw_depth(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
             color=TRAINED,
             label={0: "trained, shared (−)", 2: "trained, separate (×)"}.get(i),
         )
-    ax.set(xlabel="layers, or steps", ylabel=f"{LOSS} (log)", yscale="log")
+    ax.set(xlabel="layers, or steps", ylabel=f"{LOSS} (log)", yscale="log", ylim=(1.5e-3, 0.3))
     ax.set_xticks(result.depths)
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _plain_log_ticks(ax)
     ax.legend(loc="lower left", fontsize=8)
 
 
@@ -77,9 +85,9 @@ def draw_losses(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
         )
         ax.axhline(result.plus_plus_loss[i], color=color, **LINE_STYLES["construction"])
     ax.axhline(result.zero_loss, label="predicting 0", **LINE_STYLES["exact"])
-    ax.set(xlabel="updates of the weights", ylabel=f"{LOSS} (log)", yscale="log")
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.legend(loc="upper right", title="dashed: GD++ of that kind", title_fontsize=8, fontsize=8)
+    ax.set(xlabel="updates of the weights", ylabel=f"{LOSS} (log)", yscale="log", ylim=(0.012, 0.5))
+    _plain_log_ticks(ax)
+    ax.legend(loc="lower left", title="dashed: GD++ of that kind", title_fontsize=8, fontsize=8)
 
 
 def draw_eigenvalue_map(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
@@ -112,7 +120,7 @@ def draw_eigenvalue_map(ax: Axes, result: "DeeperLinearAttentionResult") -> None
         label="λ after",
     )
     ax.set(xlabel="eigenvalue λ of XXᵀ", ylabel="eigenvalue in the next layer", ylim=(0, 0.6 * top))
-    ax.legend(loc="upper right", fontsize=8)
+    ax.legend(loc="center right", fontsize=8)
 
 
 def draw_residual(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
@@ -128,7 +136,7 @@ def draw_residual(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
         left = residual_polynomial(grid, sizes, coefficients.gammas)
         ax.plot(grid, left, color=color, label=label, **LINE_STYLES[style])
     ax.axhline(0, **LINE_STYLES["exact"])
-    ax.set(xlabel="eigenvalue λ of XXᵀ", ylabel="share of the task left, p₂(λ)", ylim=(-0.8, 1.05))
+    ax.set(xlabel="eigenvalue λ of XXᵀ", ylabel="share of the task left, p₂(λ)", ylim=(-0.8, 1.6))
     ax.legend(loc="upper right", fontsize=8)
 
 
@@ -171,33 +179,31 @@ def draw_gammas(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
     ax.set(xlabel="examples in the context, N", ylabel="γ (log)", xscale="log", yscale="log")
     ax.set_xticks(lengths, [str(n) for n in lengths])
     ax.set_xticks([], minor=True)
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _plain_log_ticks(ax)
     ax.legend(loc="lower left", fontsize=8)
 
 
 def draw_damping(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
-    """Loss of one trained layer repeated, and of the step of gradient descent it should be."""
+    """Mean loss of one trained layer repeated, and of the gradient step that it should be."""
     repetitions = np.arange(result.damped_loss.shape[2])
+    highest = 6.0
     for damping, trained, exact, color in zip(
         result.dampings, result.damped_loss, result.damped_exact, STACK_COLORS[1:], strict=False
     ):
-        band(ax, repetitions, trained, color=color, **LINE_STYLES["trained"])
+        shown = np.minimum(trained, 100 * highest)
+        band(ax, repetitions, shown, color=color, **LINE_STYLES["trained"])
         ax.plot(repetitions, exact, color=color, **LINE_STYLES["textbook"])
-        mean, highest = trained.mean(0), 5.0
-        end = len(mean) - 1 if mean.max() < highest else int(np.argmax(mean >= highest))
-        label_line(ax, float(end), min(float(mean[end]), highest), f"× {damping:g}", color)
+        ax.plot([], [], color=color, label=f"times {damping:g}", **LINE_STYLES["trained"])
     ax.axhline(result.zero_loss, **LINE_STYLES["exact"])
-    ax.plot([], [], color=COLORS["other"], label="trained layer", **LINE_STYLES["trained"])
     ax.plot([], [], color=COLORS["other"], label="gradient descent", **LINE_STYLES["textbook"])
     ax.set(
         xlabel="times the layer is applied",
         ylabel=f"{LOSS} (log)",
         yscale="log",
-        ylim=(0.02, 6),
-        xlim=(0, 1.12 * repetitions[-1]),
+        ylim=(0.03, highest),
     )
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.legend(loc="lower left", fontsize=8)
+    _plain_log_ticks(ax)
+    ax.legend(loc="upper right", fontsize=8)
 
 
 def draw_input_shift(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
