@@ -85,7 +85,8 @@ def attention_step(data: Data, step_size: float) -> Data:
     """The data ``A'`` after one residual self-attention layer on its rows.
 
     Row ``i`` gains ``step_size`` times the average of all rows, weighted by the softmax of their
-    dot products with it.
+    dot products with it: queries, keys and values are the rows themselves. With minus the identity
+    for the value matrix the prediction moves, to first order, the opposite way.
     """
     check_tensor("data", data, "batch n d")
     check_number("step_size", step_size)

@@ -351,6 +351,7 @@ def linear_first_layer(scale: Scale) -> Evidence:
     if "linear" not in runs:
         return Evidence(measured=math.nan, bound=1.1, unit="loss over that of one step")
     ratio = runs["linear"].loss_ratio
+    zero = runs["linear"].zero_loss / runs["linear"].descent_loss
     return Evidence(
         measured=ratio.min().item(),
         bound=1.1,
@@ -358,7 +359,7 @@ def linear_first_layer(scale: Scale) -> Evidence:
         unit="loss over that of the best single step, best seed",
         samples=(int((ratio >= 1.1).sum()), len(ratio)),
         note=f"It learns something: {ratio.mean():.1f} times the loss of one step, where "
-        "predicting 0 has 3.1 times. With one-hot positions "
+        f"predicting 0 has {zero:.1f} times. With one-hot positions "
         f"{int((runs['one_hot_linear'].loss_ratio < 1).sum())} of {len(ratio)} seeds go below one "
         "step.",
     )

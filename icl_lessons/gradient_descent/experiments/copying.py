@@ -1,7 +1,7 @@
 """Two layers trained on separate tokens: does the first learn to copy, and when?"""
 
 import functools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -351,8 +351,6 @@ class CopyingResult:
 )
 def copying(config: CopyingConfig) -> CopyingResult:
     """Train two layers on separate tokens and watch the first learn to look at its neighbour."""
-    from dataclasses import replace
-
     training = replace(config.training, seeds=config.seeds, device=config.device)
     with one_thread():
         state = copying_weights(training)
