@@ -9,11 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
+from icl_lessons.declare import CLAIMS, Verdict
+from icl_lessons.estimators.least_squares import OrdinaryLeastSquares
 from icl_lessons.estimators.preconditioned import (
     GradientDescentPlusPlus,
     PreconditionedGradientDescent,
     preconditioned_descent_path,
 )
+from icl_lessons.gradient_descent.claims import preconditioning as claims
+from icl_lessons.gradient_descent.experiments.preconditioning import (
+    PreconditionedLayerConfig,
+    preconditioned_layer,
+)
+from icl_lessons.gradient_descent.figures import preconditioning as figures
 from icl_lessons.gradient_descent.population_loss import best_single_step, single_step_loss
 from icl_lessons.gradient_descent.preconditioning import (
     best_scalar_step,
@@ -29,7 +37,7 @@ from icl_lessons.gradient_descent.preconditioning import (
     random_covariance_factor,
     second_moment,
 )
-from icl_lessons.runtime import seeded
+from icl_lessons.runtime import Scale, seeded
 from icl_lessons.tasks.mixtures import (
     LINKS,
     GaussianRegression,
@@ -376,6 +384,72 @@ def test_links_and_noise_levels():
     assert levels.square().mean().item() == pytest.approx(wide.mean_variance, rel=0.03)
     again, _ = wide.sample_with_levels(7, 5, generator=seeded(1))
     assert_close(wide.sample(7, 5, generator=seeded(1)).ys, again.ys)
+
+
+# --- the experiment -----------------------------------------------------------------------------
+
+
+def test_least_squares_keeps_its_loss_under_a_shift():
+    noise, d, n = 0.5, 3, 12
+    losses = []
+    for c in (0.5, 2.0):
+        task = LinearRegression(d=d, noise_std=noise, input_scale=c)
+        batch = task.sample(40_000, n, generator=seeded(26), dtype=torch.float64)
+        truth = batch.x_query @ batch.weights.mT
+        error = OrdinaryLeastSquares()(*batch.context) - truth
+        losses.append(0.5 * error.square().mean().item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-9)
+    assert losses[0] == pytest.approx(0.5 * noise**2 * d / (n - d - 1), rel=0.03)
+
+
+@pytest.fixture(scope="module")
+def lesson():
+    return preconditioned_layer(PreconditionedLayerConfig())
+
+
+def test_three_roads_to_the_preconditioner(lesson):
+    assert len(lesson.fitted) >= 3
+    assert (lesson.relative_error("fitted") < 0.02).all()
+    assert (lesson.relative_error("fitted", "inverse") > 0.5).all()
+    assert (lesson.flow_error[:, -1] < 1e-5).all()
+    assert (lesson.trained_loss < 1.1 * lesson.optimal_loss).all()
+    assert (lesson.relative_error("trained") > 0.3).all()  # a low loss, and another matrix
+    assert lesson.optimal_loss < lesson.scalar_loss < lesson.inverse_loss < lesson.zero_loss
+    squares = lesson.shifts**2
+    assert (abs(lesson.slope_ratio / squares - 1) < 0.05).all()
+    assert (abs(lesson.slope_ratio[:, 0] / lesson.shifts[0] - 1) > 0.5).all()  # not c
+    assert figures.preconditioned_layer(lesson).axes
+    assert "Gamma^-1" in lesson.summary()
+
+
+FAILS = {"ahn2023-inverse-covariance", "ahn2023-low-loss-right-matrix"}
+
+
+def test_every_claim_has_the_verdict_that_the_book_discusses(lesson):
+    names = [name for name in CLAIMS if CLAIMS[name].check.__module__ == claims.__name__]
+    assert len(names) >= 15
+    for name in names:
+        expected = Verdict.FAILS if name in FAILS else Verdict.HOLDS
+        assert CLAIMS[name].check(Scale.LESSON).verdict == expected, name
+
+
+def test_a_small_run_has_the_shapes_it_says():
+    config = PreconditionedLayerConfig(
+        standard_deviations=(1.0, 0.5), seeds=(7,), n_prompts=2000, steps=20, batch_size=16,
+        flow_updates=(0, 50), random_lengths=(5,), links=("sign",),
+    )  # fmt: skip
+    result = preconditioned_layer(config)
+    assert result.fitted.shape == (1, 2, 2) and result.link_step.shape == (1, 1)
+    assert np.isfinite(result.length_loss).all() and result.flow_error.shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"n_prompts": 0}, {"seeds": ()}, {"learning_rate": 0.0}, {"standard_deviations": (0.0,)}],
+)
+def test_a_wrong_setting_is_named(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        PreconditionedLayerConfig(**bad)
 
 
 # --- errors -------------------------------------------------------------------------------------

@@ -19,7 +19,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from icl_lessons.estimators.least_squares import least_squares_weights
 from icl_lessons.gradient_descent.one_step import LinearSelfAttentionLearner
 from icl_lessons.models.attention import SelfAttention
 from icl_lessons.runtime import (
@@ -236,8 +235,10 @@ def estimated_noise_variance(xs: Inputs, ys: Targets) -> Float[Tensor, " batch"]
     n, d = xs.shape[1:]
     if n <= d:
         raise ValueError(f"xs: {n} examples of {d} coordinates leave nothing to estimate noise by")
-    residual = ys - xs @ least_squares_weights(xs, ys).mT
-    return residual.square().sum((1, 2)) / (n - d)
+    basis = torch.linalg.qr(xs.double()).Q  # of the space of all fitted values
+    fitted = basis.mT @ ys.double()
+    rest = ys.double().square().sum((1, 2)) - fitted.square().sum((1, 2))
+    return (rest.clamp_min(0) / (n - d)).to(ys.dtype)
 
 
 def best_constant_penalty(batch: Batch) -> float:

@@ -193,7 +193,10 @@ def homogeneous(scale: Scale) -> Evidence:
         measured=worst,
         bound=1e-12,
         unit=RELATIVE,
-        note=f"With all four numbers free the two differ by up to {other:.1g}.",
+        note="With all four numbers free the two differ, by more than the answer itself in the "
+        "worst case."
+        if other > 1
+        else f"With all four numbers free they differ by {other:.1g}.",
     )
 
 
@@ -283,15 +286,38 @@ def diagonal_beats(scale: Scale) -> Evidence:
 )
 def beats_adaptive(scale: Scale) -> Evidence:
     result = _trained(scale)
-    ratio = np.round(result.wide_diagonal / result.wide_adaptive, 2)
-    layers = result.omegas.shape[2]
+    ratio = np.round(result.wide_diagonal / result.wide_adaptive, 1)
     return Evidence(
         measured=ratio.max().item(),
         bound=1.0,
         unit="loss above the oracle's over that of adaptive ridge, worst seed",
         samples=(int((ratio <= 1.0).sum()), len(ratio)),
-        note=f"{result.wide_diagonal.mean():.4f} against {result.wide_adaptive:.4f}, {UNIT}, with "
-        f"{layers} layers and levels uniform up to {result.wide_largest:g}, in few dimensions. "
-        f"With the levels {' and '.join(f'{v:g}' for v in result.levels)} alone it is "
-        f"{result.diagonal.mean():.4f} against {result.adaptive:.4f}: there adaptive ridge wins.",
+        note=f"{result.wide_diagonal.mean():.3f} against {result.wide_adaptive:.3f}, {UNIT}, "
+        f"{result.omegas.shape[2]} layers, levels uniform up to {result.wide_largest:g}, over all "
+        "prompts. A handful in a hundred thousand, on which the layers' polynomial is far too "
+        "large, decide this mean; see the next claim. With two levels of noise alone it is "
+        f"{result.diagonal.mean():.4f} against {result.adaptive:.4f}.",
+    )
+
+
+@claim(
+    "vladymyrov2024-beats-adaptive-ridge-typically",
+    paper="vladymyrov2024linear",
+    where="mixed-noise experiments",
+    kind="experiment",
+    says="They beat it on all but a ten-thousandth of the prompts.",
+    chapter=PAGE,
+)
+def beats_adaptive_typically(scale: Scale) -> Evidence:
+    result = _trained(scale)
+    ratio = np.round(result.wide_diagonal_typical / result.wide_adaptive_typical, 2)
+    return Evidence(
+        measured=ratio.max().item(),
+        bound=1.0,
+        unit="loss above the oracle's over that of adaptive ridge, without the 0.01 % of prompts "
+        "worst for each, worst seed",
+        samples=(int((ratio <= 1.0).sum()), len(ratio)),
+        note=f"{result.wide_diagonal_typical.mean():.4f} against "
+        f"{result.wide_adaptive_typical:.4f}, {UNIT}. The best possible without the level is "
+        f"{result.wide_bayes:.4f}, over all prompts.",
     )

@@ -57,7 +57,7 @@ class PreconditionedLayerConfig:
     n_context: int = 20
     seeds: tuple[int, ...] = (0, 1, 2)
     n_prompts: int = 400_000
-    steps: int = 1500
+    steps: int = 1000
     batch_size: int = 512
     learning_rate: float = 6e-3
     flow_updates: tuple[int, ...] = (0, *(int(10 ** (k / 4)) for k in range(4, 18)), 25_000)
@@ -286,19 +286,16 @@ def preconditioned_layer(config: PreconditionedLayerConfig) -> PreconditionedLay
         ]
         with torch.enable_grad():
             trained = _trained_matrices(config, covariances)
-        flows = [
-            descend_from_balanced_start(
-                torch.randn(1, d, d, generator=_generator(seed, THETA)).double(),
-                sigma,
-                n,
-                learning_rate=config.flow_learning_rate,
-                updates=config.flow_updates,
-            )
-            for seed, sigma in zip(config.seeds, covariances, strict=True)
-        ]
-
         # The exact losses do not depend on the axes: those of the first seed stand for all.
         sigma, best, eye = covariances[0], optimal[0], torch.eye(d, dtype=torch.float64)
+        thetas = [torch.randn(d, d, generator=_generator(seed, THETA)) for seed in config.seeds]
+        flow = descend_from_balanced_start(
+            torch.stack(thetas).double(),
+            sigma,
+            n,
+            learning_rate=config.flow_learning_rate,
+            updates=config.flow_updates,
+        )
         noise = config.shift_noise_std**2
         noisy_best = optimal_preconditioner(sigma, n, noise)
         shifts = np.array(config.shifts)
@@ -336,14 +333,11 @@ def preconditioned_layer(config: PreconditionedLayerConfig) -> PreconditionedLay
             inverse_loss=loss(torch.linalg.inv(sigma)),
             fitted_loss=np.array([loss(a, s) for a, s in zip(fitted, covariances, strict=True)]),
             trained_loss=np.array([loss(a, s) for a, s in zip(trained, covariances, strict=True)]),
-            flow_updates=np.array(flows[0].updates),
-            flow_error=np.stack(
-                [
-                    ((flow.preconditioner[:, 0] - goal).flatten(1).norm(dim=1) / goal.norm())
-                    for flow, goal in zip(flows, optimal, strict=True)
-                ]
-            ),
-            flow_corner=np.array([flow.projection_value[-1, 0].item() for flow in flows]),
+            flow_updates=np.array(flow.updates),
+            flow_error=(
+                (flow.preconditioner - best).flatten(2).norm(dim=2) / best.norm()
+            ).T.numpy(),
+            flow_corner=flow.projection_value[-1].numpy(),
             stated_corner=best.square().sum().item() ** 0.25,
             shifts=shifts,
             slope_ratio=slopes / slopes[:, [config.shifts.index(1.0)]],

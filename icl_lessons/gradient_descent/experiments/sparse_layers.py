@@ -12,7 +12,10 @@ from torch import Tensor
 from icl_lessons.declare import experiment
 from icl_lessons.estimators.preconditioned import PreconditionedGradientDescent
 from icl_lessons.gradient_descent.figures import sparse_layers as figures
-from icl_lessons.gradient_descent.preconditioning import distance_to_identity
+from icl_lessons.gradient_descent.preconditioning import (
+    distance_to_identity,
+    preconditioned_attention,
+)
 from icl_lessons.gradient_descent.sparse_layers import SparseLayers, family_optimum
 from icl_lessons.measures.agreement import mean_squared_error
 from icl_lessons.runtime import Scale, check_integer, one_thread, seeded
@@ -20,6 +23,7 @@ from icl_lessons.tasks.mixtures import GaussianRegression, rows, symmetric_root
 from icl_lessons.training import TrainingConfig, train
 from icl_lessons.zoo import models_from, recipe
 
+PRINTED_LENGTH = 10  # of prompts, in the paper's text on Theorem 4
 TEST_SEED, AXES_SEED = 1_200_007, 1_200_009
 
 
@@ -169,7 +173,10 @@ class SparseLayersResult:
         whitened_maps, diagonal_maps, distance_maps, loss_maps: the same for the models with maps.
         map_diagonal, map_distance: of ``B_l`` of all layers but the last.
         map_norms: Frobenius norm of ``A_l``, ``[seeds, layers]``.
-        family_maps_steps, family_maps, family_maps_loss: the best ``a_l`` and ``b_l``, their loss.
+        family_maps_steps, family_maps, family_maps_loss: the best ``a_l`` and ``b_l``, their loss;
+            ``family_maps_test_loss``: on the prompts that the models with maps are measured on.
+        printed_length, printed_maps: the length of prompts in the paper's text on Theorem 4, and
+            the best ``b_l`` for it.
         zero_loss: of predicting 0.
         models: without and with maps.
     """
@@ -192,6 +199,9 @@ class SparseLayersResult:
     family_maps_steps: Float[np.ndarray, " layers"]
     family_maps: Float[np.ndarray, " maps"]
     family_maps_loss: float
+    family_maps_test_loss: float
+    printed_length: int
+    printed_maps: Float[np.ndarray, " maps"]
     zero_loss: float
     models: tuple[tuple[SparseLayers, ...], ...] = field(
         repr=False, default=(), metadata={"stored": False}
@@ -206,7 +216,7 @@ class SparseLayersResult:
         """The result in a few lines."""
 
         def line(name: str, values) -> str:
-            return f"{name:<34}" + "  ".join(f"{v:8.4f}" for v in np.ravel(values))
+            return f"{name:<34}" + "  ".join(f"{v:8.4g}" for v in np.ravel(values))
 
         lines = [
             line("family a_l Sigma^-1, a_l", self.family_steps),
@@ -220,7 +230,11 @@ class SparseLayersResult:
             ]
         lines += [
             line("with maps: family a_l, b_l", [*self.family_maps_steps, *self.family_maps]),
-            line("its loss", self.family_maps_loss),
+            line(
+                "its loss, exact and on the test",
+                [self.family_maps_loss, self.family_maps_test_loss],
+            ),
+            line(f"best b_l for N = {self.printed_length}", self.printed_maps),
         ]
         for i in range(len(self.loss_maps)):
             lines += [
@@ -261,6 +275,7 @@ def sparse_layers(config: SparseLayersConfig) -> SparseLayersResult:
     d, layers = training.d, training.layers
     family = family_optimum(d, training.n_context, layers)
     family_maps = family_optimum(d, training.n_context_maps, layers, maps=True)
+    printed = family_optimum(d, PRINTED_LENGTH, layers, maps=True)
     sigma = training.covariance
     root = symmetric_root("covariance", sigma)
     with one_thread(), torch.no_grad():
@@ -274,7 +289,13 @@ def sparse_layers(config: SparseLayersConfig) -> SparseLayersResult:
         a, a_maps = (torch.stack([m.preconditioners for m in row]).double() for row in models)
         b = torch.stack([m.input_maps[:-1] for m in models[1]]).double()
         whitened, whitened_maps = root @ a @ root, root @ a_maps @ root
-        member = torch.tensor(family.steps)[:, None, None] * torch.linalg.inv(sigma).float()
+        inverse = torch.linalg.inv(sigma).float()
+        member = torch.tensor(family.steps)[:, None, None] * inverse
+        member_maps = preconditioned_attention(
+            torch.tensor(family_maps.steps)[:, None, None] * inverse,
+            training.n_context_maps,
+            torch.tensor((*family_maps.maps, 0.0))[:, None, None] * torch.eye(d),
+        )
 
         def mean_diagonal(matrices: Tensor) -> np.ndarray:
             return matrices.diagonal(dim1=2, dim2=3).mean(2).numpy()
@@ -300,6 +321,9 @@ def sparse_layers(config: SparseLayersConfig) -> SparseLayersResult:
             family_maps_steps=np.array(family_maps.steps),
             family_maps=np.array(family_maps.maps),
             family_maps_loss=family_maps.loss,
+            family_maps_test_loss=mean_squared_error(member_maps, test[1]),
+            printed_length=PRINTED_LENGTH,
+            printed_maps=np.array(printed.maps),
             zero_loss=0.5 * d,
             models=tuple(map(tuple, models)),
         )

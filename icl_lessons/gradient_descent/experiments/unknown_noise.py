@@ -24,6 +24,7 @@ from icl_lessons.gradient_descent.unknown_noise import (
 from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
 from icl_lessons.tasks.mixtures import UnknownNoise
 from icl_lessons.training import TrainingConfig, train
+from icl_lessons.types import Batch
 from icl_lessons.zoo import models_from, recipe
 
 TEST_SEED, LEVEL_SEED, PENALTY_SEED = 1_100_009, 1_100_023, 1_100_027
@@ -174,10 +175,13 @@ class UnknownNoiseResult:
         target_scales: factors ``c`` on the targets.
         inhomogeneity: median ``|y_hat(c y)/c - y_hat(y)|`` over median ``|y_hat(y)|``, for GD++
             and for the diagonal models, ``[2, seeds, scales]``; without clipping of tokens.
-        after_layers: excess of the model that each layer keeps, ``[2, seeds, layers + 1]``; the same.
+        after_layers: excess of the model that each layer keeps, ``[2, seeds, layers + 1]``;
+            likewise, on 10,000 prompts.
         omegas: the numbers found, GD++ and diagonal, ``[2, seeds, layers, 4]``.
         wide_constant, wide_adaptive, wide_bayes, wide_gd_plus_plus, wide_diagonal: excesses, as
             above, where the level is uniform up to ``wide_largest``.
+        wide_diagonal_typical, wide_adaptive_typical: the same without the ten-thousandth of the
+            prompts on which the learner stands furthest above the oracle.
         models: trained on the two levels, GD++ and diagonal.
     """
 
@@ -205,6 +209,8 @@ class UnknownNoiseResult:
     wide_bayes: float
     wide_gd_plus_plus: Float[np.ndarray, " seeds"]
     wide_diagonal: Float[np.ndarray, " seeds"]
+    wide_diagonal_typical: Float[np.ndarray, " seeds"]
+    wide_adaptive_typical: float
     models: tuple[tuple[DiagonalLinearTransformer, ...], ...] = field(
         repr=False, default=(), metadata={"stored": False}
     )
@@ -227,7 +233,12 @@ class UnknownNoiseResult:
             f"levels up to {self.wide_largest:g}: one penalty {self.wide_constant:.4f}, estimated "
             f"noise {self.wide_adaptive:.4f}, best without the level {self.wide_bayes:.4f}"
         )
-        for name, values in (("GD++", self.wide_gd_plus_plus), ("diagonal", self.wide_diagonal)):
+        for name, values in (
+            ("GD++", self.wide_gd_plus_plus),
+            ("diagonal", self.wide_diagonal),
+            ("  but for 1 in 10,000", self.wide_diagonal_typical),
+            ("estimated, likewise", [self.wide_adaptive_typical]),
+        ):
             lines.append(f"{name:<28}" + "  ".join(f"{v:8.5f}" for v in values))
         return "\n".join(lines)
 
@@ -250,12 +261,22 @@ def _excesses(task: UnknownNoise, models, penalty, batch, levels):
     return oracle, *(_loss(p, batch) - oracle for p in others), trained
 
 
+def _typical_excess(prediction: Tensor, batch: Batch, levels: Tensor) -> float:
+    """Excess over the oracle without the ten-thousandth of prompts where it is largest."""
+    errors = (
+        (prediction - batch.y_query).square(),
+        (ridge_predictions(batch, levels.square()) - batch.y_query).square(),
+    )
+    excess = 0.5 * (errors[0] - errors[1]).double().flatten().sort().values
+    return excess[: len(excess) - len(excess) // 10_000].mean().item()
+
+
 def _on_own_task(training: UnknownNoiseTraining, models, n_test: int):
-    """The best constant penalty, a batch for tests, and the excesses on it."""
+    """The best constant penalty, a batch for tests with its levels, and the excesses on it."""
     task, n = training.task, training.n_context
     penalty = best_constant_penalty(task.sample(n_test, n, generator=seeded(PENALTY_SEED)))
     batch, levels = task.sample_with_levels(n_test, n, generator=seeded(TEST_SEED))
-    return penalty, batch, _excesses(task, models, penalty, batch, levels)
+    return penalty, batch, levels, _excesses(task, models, penalty, batch, levels)
 
 
 def _homogeneity(model: DiagonalLinearTransformer, batch, scales) -> list[float]:
@@ -312,20 +333,22 @@ def unknown_noise(config: UnknownNoiseConfig) -> UnknownNoiseResult:
     state, wide_state = unknown_noise_weights(training), unknown_noise_wide_weights(wide)
     with one_thread(), torch.no_grad():
         models = [_models(state, training, kind) for kind in KINDS]
-        penalty, batch, (oracle, constant, adaptive, bayes, trained) = _on_own_task(
+        penalty, batch, _, (oracle, constant, adaptive, bayes, trained) = _on_own_task(
             training, models, config.n_test
         )
-        _, _, wide_excess = _on_own_task(
-            wide, [_models(wide_state, wide, kind) for kind in KINDS], config.n_test
-        )
+        wide_models = [_models(wide_state, wide, kind) for kind in KINDS]
+        _, far, far_levels, wide_excess = _on_own_task(wide, wide_models, config.n_test)
+        estimated = ridge_predictions(far, estimated_noise_variance(far.xs, far.ys))
         at_levels = []
         for level in config.levels_shown:
             own = dataclasses.replace(task, levels=(level,), largest=0.0)
             generator = seeded(LEVEL_SEED)  # the same prompts up to the size of their noise
             pair = own.sample_with_levels(config.n_test, n, generator=generator)
             at_levels.append(_excesses(task, models, penalty, *pair))
-        few = task.sample(4000, n, generator=seeded(LEVEL_SEED + 1), dtype=torch.float64)
-        double = batch.to(torch.float64)
+        few, few_levels = task.sample_with_levels(
+            10_000, n, generator=seeded(LEVEL_SEED + 1), dtype=torch.float64
+        )
+        few_oracle = _loss(ridge_predictions(few, few_levels.square()), few)
         split = [np.array([row[i] for row in at_levels]) for i in range(1, 4)]
         trained_at = np.stack([row[4] for row in at_levels], -1)  # [kinds, seeds, levels]
         return UnknownNoiseResult(
@@ -348,7 +371,7 @@ def unknown_noise(config: UnknownNoiseConfig) -> UnknownNoiseResult:
                 [[_homogeneity(m, few, config.target_scales) for m in row] for row in models]
             ),
             after_layers=np.array(
-                [[_after_layers(m, double, oracle) for m in row] for row in models]
+                [[_after_layers(m, few, few_oracle) for m in row] for row in models]
             ),
             omegas=np.array([[(m.omegas * m.allowed).numpy() for m in row] for row in models]),
             wide_largest=wide.largest,
@@ -357,5 +380,9 @@ def unknown_noise(config: UnknownNoiseConfig) -> UnknownNoiseResult:
             wide_bayes=wide_excess[3],
             wide_gd_plus_plus=wide_excess[4][0],
             wide_diagonal=wide_excess[4][1],
+            wide_diagonal_typical=np.array(
+                [_typical_excess(m(*far.context), far, far_levels) for m in wide_models[1]]
+            ),
+            wide_adaptive_typical=_typical_excess(estimated, far, far_levels),
             models=tuple(map(tuple, models)),
         )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from icl_lessons.gradient_descent.experiments.sparse_layers import SparseLayersResult
 
 TRAINED, TEXTBOOK = COLORS["gradient_descent"], COLORS["bayesian"]
+WHITENED = r"$\Sigma^{1/2} A\,\Sigma^{1/2}$"
 PAPER = (0.42, 0.69, 1.71)  # the diagonals printed in [ahn2023transformers], in order of size
 
 
@@ -27,7 +28,7 @@ def draw_diagonals(ax: Axes, result: "SparseLayersResult") -> None:
     if len(positions) == len(PAPER):
         ax.plot(positions, PAPER, "_", color=COLORS["exact"], markersize=22, label="published")
     ax.set_xticks(positions, ["smallest", *[""] * (len(positions) - 2), "largest"])
-    ax.set(xlabel="layers in order of their step", ylabel="mean diagonal of Σ½ A Σ½",
+    ax.set(xlabel="layers in order of their step", ylabel=f"mean diagonal of {WHITENED}",
            ylim=(0, None), xlim=(-0.4, len(positions) - 0.6))  # fmt: skip
     ax.legend(loc="upper left")
 
@@ -39,7 +40,7 @@ def draw_distances(ax: Axes, result: "SparseLayersResult") -> None:
         first = i == 0
         ax.plot(layers, raw, color=COLORS["other"], label="A" if first else None,
                 marker="s", **LINE_STYLES["construction"])  # fmt: skip
-        ax.plot(layers, white, color=TRAINED, label="Σ½ A Σ½" if first else None,
+        ax.plot(layers, white, color=TRAINED, label=WHITENED if first else None,
                 marker="o", **LINE_STYLES["trained"])  # fmt: skip
     ax.set_xticks(layers)
     ax.set(xlabel="layer", ylabel="distance to a multiple of I", ylim=(0, 1))
@@ -66,7 +67,7 @@ def draw_losses(ax: Axes, result: "SparseLayersResult") -> None:
 
 def draw_layer(ax: Axes, result: "SparseLayersResult", layer: int = 0) -> None:
     """``Sigma^{1/2} A Sigma^{1/2}`` of one layer of the first seed, as numbers."""
-    draw_matrix(ax, result.whitened[0, layer], decimals=2, title=f"Σ½ A Σ½, layer {layer + 1}")
+    draw_matrix(ax, result.whitened[0, layer], decimals=2, title=f"{WHITENED}, layer {layer + 1}")
 
 
 def sparse_layers(result: "SparseLayersResult") -> Figure:

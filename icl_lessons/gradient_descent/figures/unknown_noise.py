@@ -82,7 +82,7 @@ def draw_layers(ax: Axes, result: "UnknownNoiseResult") -> None:
                **LINE_STYLES["textbook"])  # fmt: skip
     ax.axhline(result.zero_loss - result.oracle_loss, label="predicting 0", **LINE_STYLES["exact"])
     ax.set(xlabel="after layer", ylabel="loss above the oracle's (log)", yscale="log",
-           ylim=(None, 12 * (result.zero_loss - result.oracle_loss)))  # fmt: skip
+           ylim=(None, 80 * (result.zero_loss - result.oracle_loss)))  # fmt: skip
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.legend(loc="upper right")
 
