@@ -255,7 +255,7 @@ function renderBowl({ model, el }) {
     });
     const gone = Object.entries(outside);
     plotNote.textContent = "Drag w*, or focus it and use the arrow keys. Large marks stand after the layer chosen below."
-      + (gone.length ? ` Off the plot: ${gone.map(([name, k]) => `${METHOD_NAMES[name]} from layer ${k} on`).join("; ")}.` : "");
+      + (gone.length ? ` Off the plot: ${gone.map(([name, k]) => `${METHOD_NAMES[name]}, first after layer ${k}`).join("; ")}.` : "");
     return outside;
   }
 
@@ -323,7 +323,7 @@ function renderBowl({ model, el }) {
       if (layer > 0) {
         parts.push(html("div", { class: "icl-pair" },
           matrix([...written("W", "KQ"), ` of layer ${layer}`], layersOf[layer - 1].kq, slots),
-          matrix([...written("P W", "V"), ` of layer ${layer}, with N = 4`], layersOf[layer - 1].pv, slots)));
+          matrix([...written("P W", "V"), ` of layer ${layer}, N = 4`], layersOf[layer - 1].pv, slots)));
       }
       parts.push(figure(cloud(attention.inputs[layer])));
     }

@@ -16,7 +16,7 @@ export const size = (value) => {
   return formatNumber(value, large >= 1000 ? 0 : large >= 10 ? 1 : large >= 0.1 ? 3 : 4);
 };
 
-/** The condition number of the bowl, as the methods that a fixed step cannot tell apart meet it. */
+/** Which of the methods shown diverge here, and why, a sentence each. */
 export function troubles(state, solution) {
   const { stepSize, gamma, layers, methods } = state;
   const found = [];
@@ -46,7 +46,7 @@ export function preconditionerSentence(state, solution) {
   return `The preconditioner changes nothing about the condition number, ${shortNumber(before, 1)}.`;
 }
 
-/** Which method is lowest, and where all of them are. */
+/** The caption under the plots. */
 export function bowlCaption(state, solution, outside) {
   const { layers, methods } = state;
   const start = `A bowl with condition number ${shortNumber(state.conditioning, 1)}; the loss at w = 0 is ${size(solution.startLoss)}.`;
@@ -57,7 +57,7 @@ export function bowlCaption(state, solution, outside) {
   const sentences = [start, reached, ...troubles(state, solution)];
   const gone = Object.entries(outside).filter(([name]) => methods.includes(name));
   if (gone.length) {
-    sentences.push(`The plot does not reach ${gone.map(([name, layer]) => `${METHOD_NAMES[name]} after layer ${layer}`).join(", or ")}.`);
+    sentences.push(...gone.map(([name, layer]) => `The path of ${METHOD_NAMES[name]} leaves the plot after layer ${layer}.`));
   }
   if (methods.includes("preconditioned")) sentences.push(preconditionerSentence(state, solution));
   const worst = Math.max(...methods.map((name) => solution.methods[name].difference));
