@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from icl_lessons.runtime import Scale, check_choice
+from icl_lessons.runtime import Scale, check_choice, single_precision
 
 Kind = Literal["identity", "experiment", "dispute"]
 Comparison = Literal["at most", "at least", "within"]
@@ -136,7 +136,12 @@ def claim(id: str, *, paper: str, where: str, kind: Kind, says: str, chapter: st
         raise ValueError(f"id: the claim {id!r} is declared already, in {CLAIMS[id].check}")
 
     def register(check: Callable[[Scale], Evidence]) -> Callable[[Scale], Evidence]:
-        CLAIMS[id] = Claim(id, paper, where, kind, says, chapter, check)
+        @functools.wraps(check)
+        def in_single_precision(scale: Scale) -> Evidence:
+            with single_precision():
+                return check(scale)
+
+        CLAIMS[id] = Claim(id, paper, where, kind, says, chapter, in_single_precision)
         return check
 
     return register
@@ -159,7 +164,8 @@ def experiment(
         configs: a frozen configuration for each :class:`~icl_lessons.runtime.Scale`.
         figure: takes the result and nothing else, returns a matplotlib figure.
 
-    The function remembers its last results: a page and the claims it rests on train once.
+    The function remembers its last results: a page and the claims it rests on train once. It runs
+    with torch's usual default of float32 whatever its caller has set.
 
     Raises:
         ValueError: a scale without configuration, a configuration without the fields ``device``
@@ -175,7 +181,12 @@ def experiment(
         raise ValueError(f"name: the experiment {name!r} is declared already")
 
     def register(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        remembered = functools.lru_cache(maxsize=4)(run)
+        @functools.wraps(run)
+        def in_single_precision(*args, **options):
+            with single_precision():
+                return run(*args, **options)
+
+        remembered = functools.lru_cache(maxsize=4)(in_single_precision)
         EXPERIMENTS[name] = Experiment(name, paper, chapter, dict(configs), figure, remembered)
         return remembered
 

@@ -74,6 +74,17 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+@contextmanager
+def single_precision() -> Iterator[None]:
+    """New tensors are float32 unless they say otherwise, whatever the caller has set."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 def provenance(on: torch.device | str = "cpu") -> dict[str, str]:
     """What a stored result needs to be made again: versions, device, date."""
     on = torch.device(on)

@@ -558,3 +558,28 @@ def test_every_identity_of_the_course_holds():
     for record in records:
         assert record.verdict == ("holds in part" if record.id in in_part else "holds"), record
         assert (0 <= record.measured <= 1e-10) == (record.id not in in_part)
+
+
+def test_what_a_page_sets_as_its_precision_changes_no_result(registry):
+    seen = []
+
+    @experiment(
+        "dtypes",
+        paper="author2020",
+        chapter="room/page",
+        configs=CONFIGS,
+        figure=lambda result: None,
+    )
+    def dtypes(config):
+        seen.append(torch.zeros(1).dtype)
+
+    declare_claim(lambda scale: seen.append(torch.zeros(1).dtype) or measured(0.5))
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        dtypes(CONFIGS[Scale.LESSON])
+        run_claim(CLAIMS["author2020-theorem-1"])
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(before)
+    assert seen == [torch.float32, torch.float32]
