@@ -247,7 +247,7 @@ def _gauss_nodes(points: Float[Tensor, " points"], degree: int) -> Float[Tensor,
 
 
 def best_plus_plus(
-    bank: EigenvalueBank, steps: int, *, shared: bool, starts: int = 8, seed: int = 0
+    bank: EigenvalueBank, steps: int, *, shared: bool, starts: int = 5, seed: int = 0
 ) -> Coefficients:
     """The coefficients of GD++ with the smallest expected loss that several starts find.
 

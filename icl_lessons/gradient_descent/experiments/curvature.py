@@ -61,7 +61,7 @@ class DeeperLinearAttentionConfig(StackTraining):
     depths: tuple[int, ...] = (1, 2, 3, 4, 5)
     bank_contexts: int = 20_000
     reach: float = 1.3
-    input_scales: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
+    input_scales: tuple[float, ...] = (0.5, 1.0, 1.25, 1.5, 2.0)
     dampings: tuple[float, ...] = (1.0, 0.875, 0.75)
     repetitions: int = 50
     n_repeat: int = 2000

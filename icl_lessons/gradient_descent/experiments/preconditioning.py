@@ -42,7 +42,8 @@ class PreconditionedLayerConfig:
             defaults are those of [ahn2023transformers].
         n_context: ``N`` of training.
         seeds: one draw each of the axes, the prompts, and the starts of training.
-        n_prompts: for the least-squares fit; half as many for other tasks, a tenth for a slope.
+        n_prompts: for the least-squares fit; half as many for nonlinear targets, an eighth for
+            random covariances, a tenth for a slope.
         steps, batch_size, learning_rate: of the layer trained with Adam on sampled prompts.
         flow_updates, flow_learning_rate: of the descent on the exact loss.
         shifts: factors on all inputs of a test prompt.
@@ -57,7 +58,7 @@ class PreconditionedLayerConfig:
     n_context: int = 20
     seeds: tuple[int, ...] = (0, 1, 2)
     n_prompts: int = 400_000
-    steps: int = 1000
+    steps: int = 600
     batch_size: int = 512
     learning_rate: float = 6e-3
     flow_updates: tuple[int, ...] = (0, *(int(10 ** (k / 4)) for k in range(4, 18)), 25_000)
@@ -236,10 +237,10 @@ def _slopes(config: PreconditionedLayerConfig, seed: int, matrix, covariance) ->
     return slopes
 
 
-def _fits(config: PreconditionedLayerConfig, tasks, lengths, purpose) -> torch.Tensor:
+def _fits(config: PreconditionedLayerConfig, tasks, lengths, purpose, share) -> torch.Tensor:
     """A fitted matrix for each seed and each pair of a task and a length, ``[seeds, pairs, d, d]``.
 
-    Each pair has prompts of its own.
+    Each pair has prompts of its own, ``1 / share`` of the experiment's number.
     """
     found = []
     for seed in config.seeds:
@@ -247,7 +248,7 @@ def _fits(config: PreconditionedLayerConfig, tasks, lengths, purpose) -> torch.T
         found.append(
             torch.stack(
                 [
-                    fitted_preconditioner(_prompts(task, n, config.n_prompts // 2, generator))
+                    fitted_preconditioner(_prompts(task, n, config.n_prompts // share, generator))
                     for task, n in zip(tasks, lengths, strict=True)
                 ]
             )
@@ -308,12 +309,14 @@ def preconditioned_layer(config: PreconditionedLayerConfig) -> PreconditionedLay
             [RandomCovariances(d=d)] * len(config.random_lengths),
             config.random_lengths,
             RANDOM,
+            8,
         )
         linked = _fits(
             config,
             [GaussianRegression(d=d, link=link) for link in config.links],
             [n] * len(config.links),
             NONLINEAR,
+            2,
         )
         slopes = np.array(
             [
