@@ -21,13 +21,12 @@ from icl_lessons.gradient_descent.curvature import (
     eigenvalue_map,
     gradient_descent_plus_plus_attention,
     gradient_descent_plus_plus_matrices,
-    layers_needed,
-    polynomial_degree,
     quadratic_schedule,
     read_off,
     residual_polynomial,
     untrained_stack,
 )
+from icl_lessons.gradient_descent.newton import polynomial_degree
 from icl_lessons.gradient_descent.one_step import LinearSelfAttentionLearner
 from icl_lessons.models.attention import SelfAttention
 from icl_lessons.runtime import seeded
@@ -177,7 +176,7 @@ def test_eigenvalues_and_residuals_of_the_layers(seed, d, steps):
 @pytest.mark.parametrize("steps", [1, 2, 3])
 def test_the_residual_has_the_full_degree(steps):
     """Through degree + 1 points goes one polynomial; another degree misses the points between."""
-    degree, schedule = polynomial_degree(steps), chebyshev_schedule(1.0, steps)
+    degree, schedule = polynomial_degree("gd_plus_plus", steps), chebyshev_schedule(1.0, steps)
     assert degree == [1, 4, 13][steps - 1]
 
     def misfit(of_degree):
@@ -221,16 +220,6 @@ def test_tripled_angles(c, steps, share):
     assert left == pytest.approx(
         math.sin(3**steps * theta) / (3**steps * math.sin(theta)), abs=1e-9
     )
-
-
-def test_layers_needed_grow_with_the_logarithm_of_the_condition_number():
-    plus_plus = [layers_needed(kappa, 1e-9, plus_plus=True) for kappa in (10, 100, 1000.0)]
-    descent = [layers_needed(kappa, 1e-9, plus_plus=False) for kappa in (10, 100, 1000.0)]
-    assert max(np.diff(plus_plus)) <= 3 and plus_plus[-1] < 15
-    assert descent[1] > 8 * descent[0] and descent[2] > 8 * descent[1]
-    # squaring what is left costs one or two more layers, not twice as many
-    assert layers_needed(100, 1e-12, plus_plus=True) - layers_needed(100, 1e-6, plus_plus=True) <= 2
-    assert layers_needed(1.0, 0.5, plus_plus=True) == 1
 
 
 # --- trained layers -----------------------------------------------------------------------------
@@ -285,7 +274,6 @@ def test_damping_is_a_shorter_step_repeated():
         (lambda: gradient_descent_plus_plus_matrices(2, 1, 0, 1.0, 0.1), "n_context"),
         (lambda: residual_polynomial(torch.ones(2), [0.1], [0.1, 0.2]), "gammas: 2 for 1"),
         (lambda: quadratic_schedule(0.0, 2), "largest: got 0.0"),
-        (lambda: layers_needed(0.5, 1e-3, plus_plus=True), "condition_number: got 0.5"),
         (lambda: untrained_stack(seeded(0), d=2, layers=0, shared=True, init_std=1.0), "layers"),
     ],
 )

@@ -355,3 +355,8 @@ def test_the_paper_scale_is_the_published_recipe():
 def test_a_wrong_setting_is_named(make, named):
     with pytest.raises(ValueError, match=named):
         make()
+
+
+def test_squaring_what_is_left_costs_a_layer_or_two_and_not_twice_as_many():
+    finer, coarser = (layers_to_accuracy("gd_plus_plus", 100.0, t) for t in (1e-12, 1e-6))
+    assert 0 < finer - coarser <= 2

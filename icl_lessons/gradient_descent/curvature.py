@@ -164,16 +164,6 @@ def residual_polynomial(
     return left
 
 
-def polynomial_degree(steps: int) -> int:
-    """Degree of :func:`residual_polynomial` after ``steps`` layers of GD++: ``(3^K - 1) / 2``.
-
-    A layer's map has degree 3, so its factor has degree ``3^k``: 1, 4, 13, 40, 121 in all, where
-    gradient descent has 1, 2, 3, 4, 5.
-    """
-    check_integer("steps", steps, at_least=0)
-    return (3**steps - 1) // 2
-
-
 class Schedule(NamedTuple):
     """Coefficients of GD++, one for each layer."""
 
@@ -222,35 +212,6 @@ def chebyshev_schedule(largest: float, steps: int) -> Schedule:
     check_integer("steps", steps, at_least=0)
     sizes = tuple(4 / (3 * largest) * 9.0**k for k in range(steps))
     return Schedule(sizes, sizes)
-
-
-def layers_needed(condition_number: float | int, tolerance: float, *, plus_plus: bool) -> int:
-    """Layers until ``|p_K|`` is within a tolerance for all eigenvalues of that condition number.
-
-    Args:
-        condition_number: largest over smallest eigenvalue, 1 or more.
-        tolerance: between 0 and 1.
-        plus_plus: GD++ with :func:`quadratic_schedule`; otherwise gradient descent with its best
-            constant step, ``2 / (largest + smallest)``.
-    """
-    check_number("condition_number", condition_number, positive=True)
-    check_number("tolerance", tolerance, positive=True)
-    if condition_number < 1 or tolerance >= 1:
-        raise ValueError(
-            f"condition_number: got {condition_number}, tolerance {tolerance}; use 1 or more, and "
-            "a tolerance below 1"
-        )
-    smallest = 1 / condition_number
-    eigenvalues = torch.linspace(smallest, 1, 2001, dtype=torch.float64)
-    left, top, steps = torch.ones_like(eigenvalues), 1.0, 0
-    while left.abs().max() > tolerance:
-        size = 1 / top if plus_plus else 2 / (1 + smallest)
-        left = left * (1 - size * eigenvalues)
-        if plus_plus:
-            eigenvalues = eigenvalue_map(eigenvalues, 1 / (3 * top))
-            top *= 4 / 9
-        steps += 1
-    return steps
 
 
 # --- trained layers -----------------------------------------------------------------------------

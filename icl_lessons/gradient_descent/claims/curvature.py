@@ -14,11 +14,11 @@ from icl_lessons.estimators.preconditioned import gradient_descent_plus_plus_pat
 from icl_lessons.gradient_descent.curvature import (
     eigenvalue_map,
     gradient_descent_plus_plus_attention,
-    layers_needed,
     quadratic_schedule,
     residual_polynomial,
 )
 from icl_lessons.gradient_descent.experiments.curvature import DeeperLinearAttentionResult
+from icl_lessons.gradient_descent.newton import layers_to_accuracy
 from icl_lessons.runtime import Scale, seeded
 
 PAGE = "gradient_descent/deeper"
@@ -182,8 +182,8 @@ def contracts_quadratically(scale: Scale) -> Evidence:
         got = eigenvalue_map(c * (1 + delta), gamma) / c
         worst = max(worst, _worst((got, 4 / 9 * (1 - 3 / 4 * delta**2 + 1 / 4 * delta**3))))
     plus_plus, descent = (
-        [layers_needed(kappa, 1e-9, plus_plus=which) for kappa in (10, 100, 1000)]
-        for which in (True, False)
+        [layers_to_accuracy(method, kappa, 1e-9) for kappa in (10, 100, 1000)]
+        for method in ("gd_plus_plus", "gradient_descent")
     )
     return Evidence(
         measured=worst,

@@ -1,0 +1,39 @@
+"""The API page names every module that a chapter can import from."""
+
+import re
+
+import pytest
+
+ROOMS = ("tasks", "estimators", "models", "training", "measures", "figures", "gradient_descent")
+
+
+def modules(root):
+    """Dotted names below `icl_lessons`, of the rooms that the page documents."""
+    package = root / "icl_lessons"
+    for room in ROOMS:
+        for path in sorted((package / room).rglob("*.py")):
+            if path.name != "__init__.py":
+                yield ".".join(path.relative_to(package).with_suffix("").parts)
+
+
+def test_every_module_has_its_place(root):
+    page = (root / "book/reference/api.md").read_text("utf-8")
+    listed = re.findall(r"^\.\. automodule:: icl_lessons\.(\S+)$", page, re.MULTILINE)
+    missing = sorted(set(modules(root)) - set(listed))
+    assert not missing, f"add to book/reference/api.md: {', '.join(missing)}"
+    assert len(listed) == len(set(listed)), "a module is listed twice"
+
+
+def test_every_heading_names_the_module_below_it(root):
+    page = (root / "book/reference/api.md").read_text("utf-8")
+    pairs = re.findall(
+        r"^### (\S+)\n\n```\{eval-rst\}\n\.\. automodule:: icl_lessons\.(\S+)$", page, re.M
+    )
+    assert pairs
+    for heading, module in pairs:
+        assert heading == module
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_the_rooms_of_this_test_exist(root, room):
+    assert (root / "icl_lessons" / room / "__init__.py").exists()
