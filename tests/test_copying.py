@@ -3,6 +3,7 @@
 Expected values of the constructions come from loops in NumPy that share no code with the package.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,8 @@ from icl_lessons.gradient_descent.copying import (
     sinusoidal_positions,
 )
 from icl_lessons.gradient_descent.experiments.copying import (
+    CURVE_SEED,
+    VALIDATION_SEED,
     CopyingConfig,
     CopyingTraining,
     CopySetting,
@@ -27,6 +30,7 @@ from icl_lessons.gradient_descent.experiments.copying import (
     first_layer_attention,
     neighbour_sensitivity,
 )
+from icl_lessons.gradient_descent.figures.copying import draw_loss, draw_settings
 from icl_lessons.ledger import collect_claims, run_claim
 from icl_lessons.models.attention import SelfAttention
 from icl_lessons.runtime import seeded
@@ -332,6 +336,40 @@ def test_a_short_run_trains_and_gives_every_curve():
         assert run.loss.shape == run.x_from_next.shape == (2, 3)
         assert np.isfinite(run.loss).all() and (run.loss[:, 0] != run.loss[:, -1]).all()
     assert "softmax" in result.summary()
+
+
+def test_models_are_held_against_one_step_on_the_tasks_they_met(lesson):
+    config = CopyingConfig()
+    for setting in config.training.settings:
+        run = lesson.runs[setting.name]
+        n, d = setting.n_context, setting.d
+        # Inputs U(-1, 1)^d, weights N(0, I): the best step and its loss by hand (Isserlis does not
+        # hold for uniform inputs: E x^4 = 9/5 (E x^2)^2).
+        size = 3 * n / (n - 1 + 9 / 5 + d - 1)
+        exact = d / 6 * (1 - size / 3)
+        assert run.exact_descent_loss == pytest.approx(exact, rel=1e-6)
+        assert run.exact_zero_loss == pytest.approx(d / 6)
+        for seed, count, descent, zero in (
+            (VALIDATION_SEED, config.n_validation, run.descent_loss, run.zero_loss),
+            (CURVE_SEED, config.training.n_curve, run.curve_descent_loss, run.curve_zero_loss),
+        ):
+            batch = setting.task.sample(count, n, generator=seeded(seed))
+            xs, ys, asked, wanted = (t.double().numpy() for t in (*batch.context, batch.y_query))
+            weights = size / n * np.einsum("bnm,bnd->bmd", ys, xs)
+            error = np.einsum("bmd,bqd->bqm", weights, asked) - wanted
+            assert descent == pytest.approx((error**2).mean() / 2, rel=1e-4)
+            assert zero == pytest.approx((wanted**2).mean() / 2, rel=1e-4)
+            assert abs(descent / exact - 1) > 1e-3  # the closed form is not the same number
+        assert_close(run.loss_ratio, run.final_loss / run.descent_loss)
+    _, (left, right) = plt.subplots(1, 2)
+    draw_loss(left, lesson)
+    draw_settings(right, lesson)
+    levels = {line.get_label(): line.get_ydata()[0] for line in left.lines}
+    run = lesson.runs["softmax"]
+    assert levels["one step"] == run.curve_descent_loss
+    assert levels["predicting 0"] == run.curve_zero_loss
+    assert_close(right.lines[0].get_ydata(), run.loss[0] / run.curve_descent_loss)
+    plt.close("all")
 
 
 def test_every_claim_has_the_verdict_that_the_book_discusses(lesson):

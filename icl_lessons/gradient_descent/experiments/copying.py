@@ -66,11 +66,6 @@ class CopySetting:
         """The regression tasks of this setting."""
         return von_oswald_task(self.d, half_range=self.half_range)
 
-    @property
-    def descent_loss(self) -> float:
-        """Loss of the best single step of gradient descent, in closed form."""
-        return best_single_step(self.task, self.n_context).loss
-
     def untrained(self, generator: torch.Generator, *, init_std: float) -> SeparateTokensLearner:
         """Two layers, one head each, on tokens ``[x | y | position]``."""
         length = 2 * self.n_context + 1
@@ -256,13 +251,20 @@ class CopyingConfig:
 class CopyRun:
     """One setting's outcome. Losses are ``1/2 E (y_hat - y)^2``; one row for each seed.
 
+    A model is held against one step of gradient descent on the tasks on which it was measured.
+    The step size is the best over all tasks.
+
     Attributes:
         steps: updates before each measurement.
-        loss: ``[seeds, measurements]``.
+        loss: while training, on the tasks of the curves, ``[seeds, measurements]``.
+        curve_descent_loss, curve_zero_loss: of one step of gradient descent and of predicting 0,
+            on the tasks of the curves.
         x_from_next, x_from_previous, y_from_previous, others: the sensitivities of
             :func:`neighbour_sensitivity`, ``[seeds, measurements]``.
-        descent_loss, zero_loss: of one step of gradient descent and of predicting 0, exact.
         final_loss: on the validation tasks, ``[seeds]``.
+        descent_loss, zero_loss: of one step and of predicting 0, on the validation tasks.
+        exact_descent_loss, exact_zero_loss: of one step and of predicting 0 over all tasks, in
+            closed form.
         prediction_difference, sensitivity_cosine: against one step, ``[seeds]``.
         target_size: mean ``|y|``, the size that differences refer to.
         attention: of a softmax first layer, ``[seeds, tokens, tokens]``; empty for a linear one.
@@ -274,9 +276,13 @@ class CopyRun:
     x_from_previous: Float[np.ndarray, "seeds measurements"]
     y_from_previous: Float[np.ndarray, "seeds measurements"]
     others: Float[np.ndarray, "seeds measurements"]
+    curve_descent_loss: float
+    curve_zero_loss: float
+    final_loss: Float[np.ndarray, " seeds"]
     descent_loss: float
     zero_loss: float
-    final_loss: Float[np.ndarray, " seeds"]
+    exact_descent_loss: float
+    exact_zero_loss: float
     prediction_difference: Float[np.ndarray, " seeds"]
     sensitivity_cosine: Float[np.ndarray, " seeds"]
     target_size: float
@@ -284,13 +290,19 @@ class CopyRun:
 
     @property
     def loss_ratio(self) -> Float[np.ndarray, " seeds"]:
-        """Loss over that of the best single step."""
+        """Loss over that of one step on the same tasks."""
         return self.final_loss / self.descent_loss
+
+    @property
+    def height(self) -> Float[np.ndarray, "seeds measurements"]:
+        """Loss while training, 1 for predicting 0 and 0 for one step on the same tasks."""
+        fall = self.curve_zero_loss - self.curve_descent_loss
+        return (self.loss - self.curve_descent_loss) / fall
 
     @property
     def drop(self) -> Float[np.ndarray, " seeds"]:
         """Updates until the loss was halfway between predicting 0 and one step; NaN if never."""
-        below = self.loss < (self.zero_loss + self.descent_loss) / 2
+        below = self.height < 0.5
         return np.where(below.any(1), self.steps[below.argmax(1)].astype(float), np.nan)
 
     @property
@@ -362,10 +374,9 @@ def copying(config: CopyingConfig) -> CopyingResult:
 
 
 def _outcome(setting: CopySetting, models, state: State, config: CopyingConfig) -> CopyRun:
-    best = best_single_step(setting.task, setting.n_context)
-    batch = setting.task.sample(
-        config.n_validation, setting.n_context, generator=seeded(VALIDATION_SEED)
-    )
+    best, n = best_single_step(setting.task, setting.n_context), setting.n_context
+    batch = setting.task.sample(config.n_validation, n, generator=seeded(VALIDATION_SEED))
+    on_curve = setting.task.sample(config.training.n_curve, n, generator=seeded(CURVE_SEED))
     descent = GradientDescent(best.step_size)
     compared = [agreement(model, descent, batch) for model in models]
     history = {name: state[f"history.{setting.name}.{name}"].numpy() for name in ("steps", *CURVES)}
@@ -374,9 +385,13 @@ def _outcome(setting: CopySetting, models, state: State, config: CopyingConfig) 
         attention = np.stack([first_layer_attention(m, batch).numpy() for m in models])
     return CopyRun(
         **history,
-        descent_loss=best.loss,
-        zero_loss=best.loss_of_zero,
+        curve_descent_loss=mean_squared_error(descent, on_curve),
+        curve_zero_loss=on_curve.y_query.square().mean().item() / 2,
         final_loss=np.array([mean_squared_error(model, batch) for model in models]),
+        descent_loss=mean_squared_error(descent, batch),
+        zero_loss=batch.y_query.square().mean().item() / 2,
+        exact_descent_loss=best.loss,
+        exact_zero_loss=best.loss_of_zero,
         prediction_difference=np.array([row.prediction_difference for row in compared]),
         sensitivity_cosine=np.array([row.sensitivity_cosine for row in compared]),
         target_size=batch.y_query.abs().mean().item(),

@@ -28,11 +28,11 @@ def _each_seed(ax: Axes, steps, rows, *, label: str, **line) -> None:
 
 
 def draw_loss(ax: Axes, result: "CopyingResult") -> None:
-    """Loss of the model of the paper while it trains, against one step of gradient descent."""
+    """Loss of the model of the paper while it trains, and of one step on the same tasks."""
     run = result.runs["softmax"]
     _each_seed(ax, run.steps, run.loss, color=TRAINED, label="two layers, each seed")
-    ax.axhline(run.descent_loss, color=TEXTBOOK, label="one step", **LINE_STYLES["textbook"])
-    ax.axhline(run.zero_loss, label="predicting 0", **LINE_STYLES["exact"])
+    ax.axhline(run.curve_descent_loss, color=TEXTBOOK, label="one step", **LINE_STYLES["textbook"])
+    ax.axhline(run.curve_zero_loss, label="predicting 0", **LINE_STYLES["exact"])
     ax.set(xlabel="updates of the weights", ylabel="loss, ½ E (ŷ − y)²", ylim=(0, None))
     ax.legend(loc="center right")
 
@@ -64,11 +64,11 @@ def draw_attention(ax: Axes, result: "CopyingResult") -> None:
 
 
 def draw_settings(ax: Axes, result: "CopyingResult") -> None:
-    """Loss over that of one step, for every kind of first layer and position."""
+    """Loss over that of one step on the same tasks, for every first layer and position."""
     colors = (TRAINED, COLORS["other"], COLORS["implicit_dynamics"], COLORS["mesa_optimization"])
     styles = ("-", (0, (5, 2)), (0, (3, 1, 1, 1)), (0, (1, 1.4)))
     for (name, run), color, style in zip(result.runs.items(), colors, styles, strict=False):
-        ratio = run.loss / run.descent_loss
+        ratio = run.loss / run.curve_descent_loss
         label = NAMES.get(name, name)
         _each_seed(ax, run.steps, ratio, color=color, label=label, linestyle=style)
     ax.axhline(1, **LINE_STYLES["exact"])
