@@ -58,11 +58,16 @@ def claims(
     ] = None,
     kind: Annotated[str | None, typer.Option(help="identity, experiment or dispute")] = None,
     scale: Annotated[Scale, typer.Option(help="lesson or paper")] = Scale.LESSON,
+    store: Annotated[
+        bool, typer.Option("--store", help="Check all at lesson scale, keep them for the book")
+    ] = False,
 ) -> None:
     """Check the claims of the literature and print what came out."""
-    from icl_lessons.ledger import claims_json, number, run_claims
+    from icl_lessons.ledger import claims_json, number, run_claims, store_claims
 
-    records = run_claims(scale, paper=paper, kind=kind)
+    if store and (paper or kind or scale != Scale.LESSON):
+        raise ValueError("--store keeps all claims at lesson scale; leave the other choices out")
+    records = store_claims() if store else run_claims(scale, paper=paper, kind=kind)
     if as_json:
         typer.echo(claims_json(records))
         return

@@ -152,6 +152,39 @@ def run_claims(
     return [run_claim(claim, scale) for claim in claims.values()]
 
 
+STORED_CLAIMS = "claims.lesson.json"
+
+
+def store_claims(folder: Path = STORED_RESULTS) -> list[ClaimRecord]:
+    """Check every claim at lesson scale and keep the records with the package.
+
+    The page *Every claim, checked* shows them: to check all of them takes longer than a page may.
+    """
+    records = run_claims(Scale.LESSON)
+    kept = {"provenance": provenance(), "claims": [asdict(record) for record in records]}
+    text = json.dumps(_plain(kept), indent=1, ensure_ascii=False)
+    write_whole(folder / STORED_CLAIMS, text + "\n")
+    return records
+
+
+def stored_claims(folder: Path = STORED_RESULTS) -> tuple[list[ClaimRecord], dict[str, str]]:
+    """The records kept by :func:`store_claims`, and with what they were made.
+
+    Raises:
+        FileNotFoundError: there are none; the message says how to make them.
+    """
+    path = folder / STORED_CLAIMS
+    if not path.exists():
+        raise FileNotFoundError("no stored claims; make them with: icl-lessons claims --store")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    numbers = ("measured", "bound")  # what JSON cannot hold comes back as NaN
+    records = [
+        ClaimRecord(**{k: math.nan if v is None and k in numbers else v for k, v in row.items()})
+        for row in kept["claims"]
+    ]
+    return records, kept["provenance"]
+
+
 def claims_json(records: Iterable[ClaimRecord]) -> str:
     """The records as JSON; a figure that is not a number becomes ``null``."""
     return json.dumps([_plain(asdict(record)) for record in records], indent=2, ensure_ascii=False)

@@ -85,7 +85,7 @@ def draw_losses(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
         )
         ax.axhline(result.plus_plus_loss[i], color=color, **LINE_STYLES["construction"])
     ax.axhline(result.zero_loss, label="predicting 0", **LINE_STYLES["exact"])
-    ax.set(xlabel="updates of the weights", ylabel=f"{LOSS} (log)", yscale="log", ylim=(0.012, 0.5))
+    ax.set(xlabel="updates of the weights", ylabel=f"{LOSS} (log)", yscale="log", ylim=(0.004, 0.5))
     _plain_log_ticks(ax)
     ax.legend(loc="lower left", title="dashed: GD++ of that kind", title_fontsize=8, fontsize=8)
 
@@ -136,7 +136,7 @@ def draw_residual(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
         left = residual_polynomial(grid, sizes, coefficients.gammas)
         ax.plot(grid, left, color=color, label=label, **LINE_STYLES[style])
     ax.axhline(0, **LINE_STYLES["exact"])
-    ax.set(xlabel="eigenvalue λ of XXᵀ", ylabel="share of the task left, p₂(λ)", ylim=(-0.8, 1.6))
+    ax.set(xlabel="eigenvalue λ of XXᵀ", ylabel="share of the task left, p₂(λ)", ylim=(-0.8, 2.3))
     ax.legend(loc="upper right", fontsize=8)
 
 
@@ -200,10 +200,10 @@ def draw_damping(ax: Axes, result: "DeeperLinearAttentionResult") -> None:
         xlabel="times the layer is applied",
         ylabel=f"{LOSS} (log)",
         yscale="log",
-        ylim=(0.03, highest),
+        ylim=(0.006, highest),
     )
     _plain_log_ticks(ax)
-    ax.legend(loc="upper right", fontsize=8)
+    ax.legend(loc="lower left", fontsize=8)
 
 
 def draw_input_shift(ax: Axes, result: "DeeperLinearAttentionResult") -> None:

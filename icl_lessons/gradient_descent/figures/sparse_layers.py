@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from icl_lessons.gradient_descent.experiments.sparse_layers import SparseLayersResult
 
 TRAINED, TEXTBOOK = COLORS["gradient_descent"], COLORS["bayesian"]
-WHITENED = r"$\Sigma^{1/2} A\,\Sigma^{1/2}$"
+WHITENED = r"$\Lambda^{1/2} A\,\Lambda^{1/2}$"
 PAPER = (0.42, 0.69, 1.71)  # the diagonals printed in [ahn2023transformers], in order of size
 
 
@@ -23,10 +23,10 @@ def draw_diagonals(ax: Axes, result: "SparseLayersResult") -> None:
     for i, row in enumerate(result.sorted_diagonal):
         ax.plot(positions + 0.06 * (i - 1), row, "o", color=TRAINED, fillstyle="none",
                 label=f"trained, {len(result.diagonal)} seeds" if i == 0 else None)  # fmt: skip
-    ax.plot(positions, result.family_steps, color=TEXTBOOK, label="best a Σ⁻¹ (exact loss)",
+    ax.plot(positions, result.family_steps, color=TEXTBOOK, label="best a Λ⁻¹ (exact loss)",
             **LINE_STYLES["textbook"])  # fmt: skip
     if len(positions) == len(PAPER):
-        ax.plot(positions, PAPER, "_", color=COLORS["exact"], markersize=22, label="published")
+        ax.plot(positions, PAPER, "_", color=COLORS["exact"], markersize=22, label="the paper's")
     ax.set_xticks(positions, ["smallest", *[""] * (len(positions) - 2), "largest"])
     ax.set(xlabel="layers in order of their step", ylabel=f"mean diagonal of {WHITENED}",
            ylim=(0, None), xlim=(-0.4, len(positions) - 0.6))  # fmt: skip
@@ -66,7 +66,7 @@ def draw_losses(ax: Axes, result: "SparseLayersResult") -> None:
 
 
 def draw_layer(ax: Axes, result: "SparseLayersResult", layer: int = 0) -> None:
-    """``Sigma^{1/2} A Sigma^{1/2}`` of one layer of the first seed, as numbers."""
+    """``Lambda^{1/2} A Lambda^{1/2}`` of one layer of the first seed, as numbers."""
     draw_matrix(ax, result.whitened[0, layer], decimals=2, title=f"{WHITENED}, layer {layer + 1}")
 
 
@@ -77,7 +77,7 @@ def sparse_layers(result: "SparseLayersResult") -> Figure:
     draw_diagonals(axes[0, 0], result)
     axes[0, 0].set_title("Steps of the layers")
     draw_distances(axes[0, 1], result)
-    axes[0, 1].set_title("Is it a multiple of Σ⁻¹?")
+    axes[0, 1].set_title("Is it a multiple of Λ⁻¹?")
     draw_layer(axes[1, 0], result)
     draw_losses(axes[1, 1], result)
     axes[1, 1].set_title("What that is worth")

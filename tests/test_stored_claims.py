@@ -1,0 +1,69 @@
+"""The stored ledger, which the page of all claims shows, is what checking gives today."""
+
+import dataclasses
+
+import pytest
+from typer.testing import CliRunner
+
+from icl_lessons import ledger
+from icl_lessons.cli import app
+from icl_lessons.declare import CLAIMS, Evidence, Verdict, claim
+from icl_lessons.ledger import collect_claims, run_claims, store_claims, stored_claims
+
+AGAIN = "make the stored ledger again with: icl-lessons claims --store"
+
+
+def test_every_claim_is_stored_as_it_is_declared_and_has_the_verdict_that_checking_gives():
+    stored = {record.id: record for record in stored_claims()[0]}
+    assert set(stored) == set(collect_claims()), AGAIN
+    for now in run_claims():
+        kept = stored[now.id]
+        assert kept.verdict == now.verdict, f"{now.id}: {AGAIN}, and read its chapter"
+        for field in ("paper", "where", "kind", "says", "chapter", "unit", "comparison"):
+            assert getattr(kept, field) == getattr(now, field), f"{now.id}, {field}: {AGAIN}"
+        if now.kind != "identity" and now.measured == now.measured:  # rounding error is no figure
+            assert kept.measured == pytest.approx(now.measured, rel=0.1, abs=0.02), now.id
+
+
+@pytest.fixture
+def one_claim(tmp_path, monkeypatch):
+    """A course with a single claim, and an empty folder for what is stored."""
+    collect_claims()
+    kept = dict(CLAIMS)
+    CLAIMS.clear()
+
+    @claim(
+        "narcissus2020-echo",
+        paper="narcissus2020",
+        where="Theorem 1",
+        kind="experiment",
+        says="What is said comes back.",
+        chapter="room/echo",
+    )
+    def comes_back(scale):
+        return Evidence(measured=float("nan"), bound=1.0, unit="words", reported=2.0)
+
+    monkeypatch.setattr(ledger, "STORED_RESULTS", tmp_path)
+    yield tmp_path
+    CLAIMS.clear()
+    CLAIMS.update(kept)
+
+
+def test_what_is_stored_comes_back(one_claim):
+    (record,) = store_claims(one_claim)
+    (again,), made_with = stored_claims(one_claim)
+    assert record.verdict == again.verdict == Verdict.OPEN
+    assert again.measured != again.measured and again.reported == 2.0
+    named = [field.name for field in dataclasses.fields(record) if field.name != "measured"]
+    assert all(getattr(record, name) == getattr(again, name) for name in named)
+    assert {"torch", "device", "date"} <= set(made_with)
+
+
+def test_nothing_stored_says_how_to_make_it(one_claim):
+    with pytest.raises(FileNotFoundError, match="icl-lessons claims --store"):
+        stored_claims(one_claim)
+
+
+def test_the_command_stores_all_claims_or_none(one_claim):
+    done = CliRunner().invoke(app, ["claims", "--store", "--kind", "identity"])
+    assert isinstance(done.exception, ValueError) and not list(one_claim.iterdir())
