@@ -189,6 +189,7 @@ def test_what_a_line_is_can_be_told_without_its_colour():
 
 
 def test_the_style_is_set_only_on_request():
+    matplotlib.rcdefaults()  # whatever another test of this process has set
     before = matplotlib.rcParams["axes.grid"]
     assert not before
     figure()

@@ -254,7 +254,7 @@ def residual_factors(
     return factor
 
 
-def layers_to_accuracy(method: Method, condition_number: float, tolerance: float) -> int:
+def layers_to_accuracy(method: Method, condition_number: float | int, tolerance: float) -> int:
     """Steps after which no direction keeps more than ``tolerance`` of its error.
 
     For a spectrum that fills ``[1 / condition_number, 1]``, with the step sizes of

@@ -122,7 +122,7 @@ def draw_best_similarity(ax: Axes, result: "NewtonOrDescentResult") -> None:
     late = result.isotropic.newton.late.max(-1).mean(0)
     ax.plot(
         layers, late, color=METHOD_COLORS["newton"], linewidth=1.2, linestyle=(0, (1, 1.4)),
-        label="Newton, more than d examples",
+        label="Newton, long contexts",
     )  # fmt: skip
     ax.set(xlabel="layer", ylabel="cosine of errors, best match", ylim=(0, 1.02))
     ax.legend(loc="lower left", fontsize=8.5)
