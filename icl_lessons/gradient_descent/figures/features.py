@@ -18,6 +18,7 @@ LOOK = {
     "attention": ("attention alone", COLORS["other"], {**LINE_STYLES["trained"], "linewidth": 1.3}),
 }
 TEXTBOOK = COLORS["bayesian"]
+COMPACT = {"fontsize": 7.5, "handlelength": 1.4, "handletextpad": 0.4, "columnspacing": 0.6}
 
 
 def draw_losses(ax: Axes, result: "SinusoidFeaturesResult") -> None:
@@ -60,7 +61,7 @@ def draw_curves(ax: Axes, result: "SinusoidFeaturesResult", curve: int = 0) -> N
     )
     reach = 2.4 * np.abs(result.truth[curve]).max()
     ax.set(xlabel="x", ylabel="y", ylim=(-reach / 1.6, reach))
-    ax.legend(loc="upper center", ncols=2, fontsize=8)
+    ax.legend(loc="upper center", ncols=2, **COMPACT)
 
 
 def draw_guess(ax: Axes, result: "SinusoidFeaturesResult") -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from icl_lessons.gradient_descent.experiments.softmax_heads import SoftmaxHeadsResult
 
 TEXTBOOK = COLORS["bayesian"]
+COMPACT = {"fontsize": 7.5, "handlelength": 1.4, "handletextpad": 0.4, "columnspacing": 0.6}
 LOOK = {
     "one_head": ("one softmax head", COLORS["other"]),
     "two_heads": ("two softmax heads", COLORS["gradient_descent"]),
@@ -37,7 +38,7 @@ def draw_losses(ax: Axes, result: "SoftmaxHeadsResult") -> None:
         ylabel="loss, ½ E (ŷ − y)²",
         ylim=(0.1, 1.95 * result.zero_loss),
     )
-    ax.legend(loc="upper right", fontsize=8)
+    ax.legend(loc="upper right", ncols=2, **COMPACT)
 
 
 def draw_score_scales(ax: Axes, result: "SoftmaxHeadsResult") -> None:
@@ -58,7 +59,7 @@ def draw_score_scales(ax: Axes, result: "SoftmaxHeadsResult") -> None:
         xscale="log",
         ylim=(0.15, 1.5 * result.zero_loss),
     )
-    ax.legend(loc="upper right", ncols=2, fontsize=8)
+    ax.legend(loc="upper right", ncols=2, **COMPACT)
 
 
 def draw_input_shift(ax: Axes, result: "SoftmaxHeadsResult") -> None:
