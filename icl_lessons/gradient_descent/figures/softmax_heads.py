@@ -23,10 +23,21 @@ LOOK = {
 
 
 def draw_losses(ax: Axes, result: "SoftmaxHeadsResult") -> None:
-    """Loss while training, and the steps it is held against."""
+    """Loss while training, and the steps it is held against.
+
+    Behind LayerNorm the first losses are many times that of predicting 0; a curve begins where all
+    its seeds are below 1.3 times that, and leaves the top of the panel to the legend.
+    """
     for kind, (label, color) in LOOK.items():
+        paths = result.paths[kind]
+        start = int((paths.max(0) < 1.3 * result.zero_loss).argmax())
         band(
-            ax, result.steps, result.paths[kind], color=color, label=label, **LINE_STYLES["trained"]
+            ax,
+            result.steps[start:],
+            paths[:, start:],
+            color=color,
+            label=label,
+            **LINE_STYLES["trained"],
         )
     ax.axhline(result.descent_loss, color=TEXTBOOK, label="one step", **LINE_STYLES["textbook"])
     ax.axhline(
