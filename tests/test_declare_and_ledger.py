@@ -553,8 +553,12 @@ def test_what_the_course_declares_can_be_printed_before_it_is_run():
 
 
 def test_every_identity_of_the_course_holds():
-    """All but the one remark that is right for one layer only [literature: section 1.2]."""
-    in_part = {"vonoswald2023-query-as-key"}
+    """All but the remarks that are right for one layer only [literature: sections 1.2 and 1.8]."""
+    in_part = {
+        "vonoswald2023-query-as-key",
+        "vonoswald2023-same-slot-copy",
+        "vonoswald2023-causal-copying",
+    }
     records = run_claims(kind="identity")
     assert {record.id for record in records} > in_part
     for record in records:
