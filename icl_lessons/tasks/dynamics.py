@@ -79,9 +79,11 @@ class Dynamics:
         noise_std: standard deviation of the normal noise on every coordinate of every move.
         observation_noise_std: the same on what is seen, in the partially observed family.
         readout_std: of the entries of ``C*`` there; the paper prints a variance of 1/2.
-        spread: in the nonlinear family the entries of ``A`` and ``B`` have this standard deviation
-            over ``sqrt(hidden)``. The paper says 1.1; entries of that size without the root make a
-            sequence grow without bound, and with it sequences shrink, until noise keeps them up.
+        spread: in the nonlinear family ``A`` and ``B`` are this number times random orthogonal
+            matrices. The paper draws normal entries of spread 1.1, and we do not know how it
+            scales them: at such entries over ``sqrt(hidden)`` one sequence in a hundred grows
+            without bound, so we take orthogonal matrices: a move then multiplies the size of a
+            state by at most ``spread**2``, and most sequences shrink towards the noise.
     """
 
     d: int
@@ -166,8 +168,9 @@ class Dynamics:
         state = torch.randn(batch_size, self.size, **how)
         noise = self.noise_std * torch.randn(n_context - 1, batch_size, self.size, **how)
         if self.family == "nonlinear":
-            shape = (2, batch_size, self.size, self.size)
-            inner, outer = torch.randn(shape, **how) * (self.spread / self.size**0.5)
+            inner, outer = (
+                self.spread * random_orthogonal(batch_size, self.size, **how) for _ in range(2)
+            )
         path = [state]
         for shock in noise:
             if self.family == "nonlinear":
