@@ -1,0 +1,1 @@
+"""The hypothesis that a context acts as a low-rank change of the weights that read it."""
