@@ -170,7 +170,7 @@ def huber_units(
 
 @dataclass(frozen=True)
 class ObjectiveLayer:
-    """A linear attention layer with a token-wise value map: one step on the loss that the map is of.
+    """Linear attention with a token-wise value map: one step on the loss that the map is of.
 
     Attributes:
         value: ``(prediction [..., m], target [..., m]) -> [..., m]``; an :class:`InnerLoss`'s
@@ -246,7 +246,7 @@ class ObjectiveLayer:
     def tokens(
         self, xs: Tensor, ys: Tensor, p_context: Tensor, x_query: Tensor, p_query: Tensor
     ) -> Float[Tensor, "batch n+n_query d+2*m"]:
-        """``[x | v | p]`` after the token-wise map and the leak. A query has no target: ``v = 0``."""
+        """``[x | v | p]`` after the token-wise map and the leak; ``v = 0`` in queries."""
         kept = 1 - self.step_size * self.leak
         context = torch.cat([xs, self.values(p_context, ys), kept * p_context], -1)
         query = torch.cat([x_query, torch.zeros_like(p_query), kept * p_query], -1)
