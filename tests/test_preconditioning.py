@@ -16,6 +16,11 @@ from icl_lessons.estimators.preconditioned import (
     PreconditionedGradientDescent,
     preconditioned_descent_path,
 )
+from icl_lessons.estimators.preconditioned_law import (
+    optimal_preconditioner,
+    preconditioned_population_loss,
+    second_moment,
+)
 from icl_lessons.gradient_descent.claims import preconditioning, preconditioning_shift
 from icl_lessons.gradient_descent.experiments.preconditioner_fits import (
     PreconditionerFits,
@@ -34,12 +39,9 @@ from icl_lessons.gradient_descent.preconditioning import (
     effective_preconditioners,
     fitted_preconditioner,
     nonlinear_optimal_step,
-    optimal_preconditioner,
     optimal_step,
     preconditioned_attention,
-    preconditioned_population_loss,
     random_covariance_factor,
-    second_moment,
 )
 from icl_lessons.runtime import Scale, seeded
 from icl_lessons.tasks.mixtures import (

@@ -13,10 +13,10 @@ from icl_lessons.estimators.preconditioned import (
     PreconditionedGradientDescent,
     preconditioned_descent_path,
 )
+from icl_lessons.estimators.preconditioned_law import preconditioned_population_loss
 from icl_lessons.gradient_descent.preconditioning import (
     effective_preconditioners,
     preconditioned_attention,
-    preconditioned_population_loss,
 )
 from icl_lessons.gradient_descent.random_contexts import random_contexts, random_covariances
 from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error

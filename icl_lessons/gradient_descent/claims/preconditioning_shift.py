@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from icl_lessons.declare import Evidence, claim, passed, result_of
-from icl_lessons.gradient_descent.preconditioning import (
+from icl_lessons.estimators.preconditioned_law import (
     optimal_preconditioner,
-    preconditioned_attention,
     preconditioned_population_loss,
 )
+from icl_lessons.gradient_descent.preconditioning import preconditioned_attention
 from icl_lessons.gradient_descent.random_contexts import random_covariances
 from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
 from icl_lessons.runtime import Scale, seeded

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icl_lessons.gradient_descent.preconditioning import (
-    fitted_preconditioner,
-    preconditioned_population_loss,
-)
+from icl_lessons.estimators.preconditioned_law import preconditioned_population_loss
+from icl_lessons.gradient_descent.preconditioning import fitted_preconditioner
 from icl_lessons.gradient_descent.trained_layer import untrained_layer
 from icl_lessons.runtime import check_integer, check_number, one_thread, seeded
 from icl_lessons.tasks.mixtures import GaussianRegression, RandomCovariances, rows

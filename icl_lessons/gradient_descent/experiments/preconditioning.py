@@ -9,6 +9,10 @@ import torch
 from jaxtyping import Float, Int
 
 from icl_lessons.declare import experiment
+from icl_lessons.estimators.preconditioned_law import (
+    optimal_preconditioner,
+    preconditioned_population_loss,
+)
 from icl_lessons.gradient_descent.experiments.preconditioner_fits import (
     SLOPE,
     THETA,
@@ -23,9 +27,7 @@ from icl_lessons.gradient_descent.preconditioning import (
     descend_from_balanced_start,
     distance_to_identity,
     nonlinear_optimal_step,
-    optimal_preconditioner,
     preconditioned_attention,
-    preconditioned_population_loss,
     random_covariance_factor,
 )
 from icl_lessons.runtime import Scale, check_number, one_thread
