@@ -3,6 +3,7 @@
 from icl_lessons.explorables.base import Explorable, InvalidTrait
 from icl_lessons.explorables.bowl import QuadraticBowlExplorer
 from icl_lessons.explorables.concept_posterior import ConceptPosteriorExplorer
+from icl_lessons.explorables.objective_surgery import ObjectiveSurgeryExplorer
 from icl_lessons.explorables.one_step import OneStepExplorer
 from icl_lessons.explorables.prediction import Prediction, PredictionReveal
 from icl_lessons.explorables.sinusoid import SinusoidExplorer
@@ -12,6 +13,7 @@ __all__ = [
     "ConceptPosteriorExplorer",
     "Explorable",
     "InvalidTrait",
+    "ObjectiveSurgeryExplorer",
     "OneStepExplorer",
     "Prediction",
     "PredictionReveal",

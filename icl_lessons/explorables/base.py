@@ -108,6 +108,35 @@ class Numbers(traitlets.TraitType):
         return numbers
 
 
+class Point(Numbers):
+    """Two numbers, the first within `reach[0]` of 0 and the second within `reach[1]`."""
+
+    def __init__(self, default: list[float], reach: tuple[Real, Real]) -> None:
+        super().__init__(default, -max(reach), max(reach), 2)
+        self.reach = reach
+
+    def validate(self, obj: Any, value: Any) -> list[float]:
+        numbers = super().validate(obj, value)
+        if len(numbers) != 2:
+            raise InvalidTrait(f"{self.name} must hold two numbers, got {len(numbers)}")
+        for i, (number, reach) in enumerate(zip(numbers, self.reach, strict=True)):
+            _within(f"{self.name}[{i}]", number, -reach, reach)
+        return numbers
+
+
+class Choice(traitlets.TraitType):
+    """One of a few names; the first is the default unless another is given."""
+
+    def __init__(self, names: tuple[str, ...], default: str | None = None) -> None:
+        super().__init__(names[0] if default is None else default)
+        self.names = names
+
+    def validate(self, obj: Any, value: Any) -> str:
+        if not isinstance(value, str) or value not in self.names:
+            raise InvalidTrait(f"{self.name} must be of {', '.join(self.names)}; got {value!r}")
+        return value
+
+
 class Explorable(anywidget.AnyWidget):
     """A component of the book, with a fallback for readers whose browser runs no scripts."""
 
