@@ -1,0 +1,88 @@
+"""Projected gradient attacks on the context of any learner, trained transformers among them."""
+
+from typing import NamedTuple
+
+import torch
+
+from icl_lessons.mesa_optimization.poisoned_contexts import (
+    Inputs,
+    Labels,
+    Numbers,
+    Query,
+    check_single,
+)
+from icl_lessons.runtime import check_integer, check_number
+from icl_lessons.types import Learner
+
+
+class Attacked(NamedTuple):
+    """A poisoned context and how far it moves the prediction, ``f' - f``."""
+
+    xs: Inputs
+    ys: Labels
+    shift: Numbers
+
+
+def gradient_attack(
+    learner: Learner,
+    xs: Inputs,
+    ys: Labels,
+    x_query: Query,
+    *,
+    label_budget: float | int = 0.0,
+    input_budget: float | int = 0.0,
+    examples: int = 1,
+    steps: int = 20,
+) -> Attacked:
+    """Projected gradient ascent on the distance to the clean prediction, through any learner.
+
+    The examples whose budgets promise most to first order are attacked: each label moves by at most
+    ``label_budget``, each input by a vector no longer than ``input_budget``. The ascent is run once
+    upwards and once downwards, with steps of ``2.5 / steps`` of the budget, and the best context
+    met on the way is returned. For learners that are linear in labels it finds the worst labels of
+    those examples; for any other it is a lower bound on what an attack can do.
+
+    Args:
+        label_budget, input_budget: 0 leaves labels, or inputs, as they are.
+        examples: how many are attacked in each context.
+        steps: of the ascent.
+    """
+    check_single(xs, ys, x_query)
+    check_number("label_budget", label_budget)
+    check_number("input_budget", input_budget)
+    check_integer("examples", examples, at_least=1)
+    check_integer("steps", steps, at_least=1)
+    if examples > xs.shape[1]:
+        raise ValueError(f"examples: got {examples}; the context has {xs.shape[1]}")
+    xs, ys = xs.detach(), ys.detach()
+    clean, *slopes = _slopes(learner, xs, ys, x_query)
+    promise = input_budget * slopes[0].norm(dim=-1) + label_budget * slopes[1][..., 0].abs()
+    chosen = torch.zeros_like(promise).scatter(1, promise.topk(examples, 1).indices, 1.0)[..., None]
+    best = Attacked(xs, ys, torch.zeros_like(clean))
+    rate = 2.5 / steps
+    for sign in (1.0, -1.0):
+        at_x, at_y = xs, ys
+        for _ in range(steps + 1):
+            value, by_x, by_y = _slopes(learner, at_x, at_y, x_query)
+            better = (value - clean).abs() > best.shift.abs()
+            best = Attacked(
+                torch.where(better[:, None, None], at_x, best.xs),
+                torch.where(better[:, None, None], at_y, best.ys),
+                torch.where(better, value - clean, best.shift),
+            )
+            along = by_x / by_x.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(xs.dtype).tiny)
+            moved = at_x - xs + sign * rate * input_budget * along
+            length = moved.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(xs.dtype).tiny)
+            at_x = xs + chosen * moved * (input_budget / length).clamp_max(1.0)
+            changed = at_y - ys + sign * rate * label_budget * by_y.sign()
+            at_y = ys + chosen * changed.clamp(-label_budget, label_budget)
+    return best
+
+
+def _slopes(learner, xs, ys, x_query) -> tuple[Numbers, Inputs, Labels]:
+    """Predictions, and their gradients by inputs and labels of each context."""
+    with torch.enable_grad():
+        xs, ys = xs.detach().requires_grad_(), ys.detach().requires_grad_()
+        value = learner(xs, ys, x_query)[:, 0, 0]
+        by_x, by_y = torch.autograd.grad(value.sum(), (xs, ys), materialize_grads=True)
+    return value.detach(), by_x, by_y
