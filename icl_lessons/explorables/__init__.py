@@ -5,6 +5,7 @@ from icl_lessons.explorables.bowl import QuadraticBowlExplorer
 from icl_lessons.explorables.concept_posterior import ConceptPosteriorExplorer
 from icl_lessons.explorables.objective_surgery import ObjectiveSurgeryExplorer
 from icl_lessons.explorables.one_step import OneStepExplorer
+from icl_lessons.explorables.poisoned_context import PoisonedContextExplorer
 from icl_lessons.explorables.prediction import Prediction, PredictionReveal
 from icl_lessons.explorables.sinusoid import SinusoidExplorer
 from icl_lessons.explorables.task_diversity import TaskDiversityExplorer
@@ -15,6 +16,7 @@ __all__ = [
     "InvalidTrait",
     "ObjectiveSurgeryExplorer",
     "OneStepExplorer",
+    "PoisonedContextExplorer",
     "Prediction",
     "PredictionReveal",
     "QuadraticBowlExplorer",

@@ -93,8 +93,8 @@ function renderSurgery({ model, el }) {
     play.textContent = "Play";
     telling.says.removeAttribute("aria-busy");
   }
-  const one = button("One layer more", () => { pause(); change({ layers: Math.min(model.get("layers") + 1, MOST_LAYERS) }); });
-  const back = button("Back to no layer", () => { pause(); change({ layers: 0 }); });
+  const one = button("One layer", () => { pause(); change({ layers: Math.min(model.get("layers") + 1, MOST_LAYERS) }); });
+  const back = button("To layer 0", () => { pause(); change({ layers: 0 }); });
 
   // ---- numbers
   const tile = (name) => {
@@ -140,17 +140,16 @@ function renderSurgery({ model, el }) {
     html("div", { class: "icl-bar icl-tight" }, play, one, back),
     html("div", { class: "icl-tiles icl-spaced" }, tiles.loss.el, tiles.error.el, tiles.plain.el),
     html("div", { class: "icl-panels" },
-      panel("The layer, and what the edit changed", parts, partsNote),
-      panel("The path of the weights on the inner loss", row.el, figure(map), html("ul", { class: "icl-legend" },
-        lineKey("edited", "with the edit"), lineKey("plain", "without"), legendKey(18, cross(9, 9), "true task")), mapNote),
-      panel("What a token writes: the value map", figure(curve), html("ul", { class: "icl-legend" },
+      panel("The layer, and what the edit changed", parts, partsNote, figure(curve), html("ul", { class: "icl-legend" },
         legendKey(34, lines.edited.cloneNode(), "v"), lineKey("plain", "without the edit"), legendKey(18, svg("circle", { class: "icl-dot", cx: 9, cy: 9, r: 5 }), "examples"),
         legendKey(18, diamond(9, 9, 7, "icl-outlier"), "outlier")), curveNote),
+      panel("The path of the weights on the inner loss", row.el, figure(map), html("ul", { class: "icl-legend" },
+        lineKey("edited", "with the edit"), lineKey("plain", "without"), legendKey(18, cross(9, 9), "true task")), mapNote),
       panel("Predictions, targets, and their pulls", figure(plane), html("ul", { class: "icl-legend" },
         legendKey(18, svg("circle", { class: "icl-dot", cx: 9, cy: 9, r: 5 }), "prediction"), legendKey(18, svg("circle", { class: "icl-example", cx: 9, cy: 9, r: 5 }), "target"),
         legendKey(18, diamond(9, 9, 7, "icl-outlier"), "outlier's target, drag it"), legendKey(30, arrow(2, 9, 28, 9), "its pull, c·v")), planeNote),
-      panel("The inner loss", figure(history.losses)),
-      panel("The error on the true task", figure(history.errors))),
+      panel("Inner loss, and error on the true task", figure(history.losses), figure(history.errors),
+        html("p", { class: "icl-note" }, "Error: ½ E|W x − W* x|² for x ~ N(0, I). Lines as above, the layers without the edit dashed."))),
     ...telling.nodes);
   el.append(root);
 
@@ -163,7 +162,7 @@ function renderSurgery({ model, el }) {
     drawCurve();
     drawPlane();
     drawHistory("losses", "inner loss", [["edited", solution.losses]]);
-    drawHistory("errors", "½ mean squared error", [["plain", solution.plainErrors], ["edited", solution.errors]]);
+    drawHistory("errors", "error on the true task", [["plain", solution.plainErrors], ["edited", solution.errors]]);
     telling.tell(surgeryCaption(state, solution), surgeryDescription(state, solution));
     const { weights, attention, losses, errors, plainErrors, layer, changed, values, predictions, targets, difference } = solution;
     root.dataset.solution = JSON.stringify({ weights, attention, losses, errors, plainErrors, layer, changed, values, predictions, targets, difference });
@@ -193,24 +192,24 @@ function renderSurgery({ model, el }) {
   function drawParts() {
     const { layer, changed } = solution;
     const table = (name, rows, marks, heads, sides) => html("table", { class: "icl-matrix" },
-      html("caption", {}, some(marks) ? `${name} — changed` : name),
+      html("caption", {}, some(marks) ? `${name}: changed` : name),
       html("thead", {}, html("tr", {}, sides ? html("td", {}) : null, ...heads.map((head) => html("th", { scope: "col" }, head)))),
       html("tbody", {}, ...rows.map((values, a) => html("tr", {}, sides ? html("th", { scope: "row" }, sides[a]) : null,
         ...values.map((value, b) => html("td", { class: marks[a][b] ? "icl-changed" : value === 0 ? "icl-zero" : "" }, shortNumber(value, 3)))))));
     parts.replaceChildren(
       html("p", { class: "icl-note" }, "p ← keep · p + P Σᵢ cᵢ vᵢ (xᵢᵀ Γ x)"),
       html("div", { class: "icl-pair" },
-        table("Γ, key–query", layer.gamma, changed.gamma, ["x₁", "x₂"], ["x₁", "x₂"]),
-        table("P, from v into p", layer.projection, changed.projection, ["v₁", "v₂"], ["p₁", "p₂"]),
-        table("keep, of p", layer.keep, changed.keep, ["p₁", "p₂"], ["p₁", "p₂"])),
+        table("Γ", layer.gamma, changed.gamma, ["x₁", "x₂"], ["x₁", "x₂"]),
+        table("P, v → p", layer.projection, changed.projection, ["v₁", "v₂"], ["p₁", "p₂"]),
+        table("keep", layer.keep, changed.keep, ["p₁", "p₂"], ["p₁", "p₂"])),
       table("c, on the keys", [layer.keyWeights], [changed.keyWeights], ["1", "2", "3", "4", "5", "6", "7", "outlier"], null),
       html("p", { class: `icl-formula${VALUE_MAPS.includes(state.objective) ? " icl-changed" : ""}` },
-        `Value map${VALUE_MAPS.includes(state.objective) ? " — changed" : ""}: ${valueFormula(state)}`));
+        `Value map${VALUE_MAPS.includes(state.objective) ? " changed" : ""}: ${valueFormula(state)}`));
     partsNote.textContent = changedSentence(state, solution);
   }
 
   function drawMap() {
-    const { width, height } = fitWidth(map, (wide) => clamp(0.86 * wide, 260, 400));
+    const { width, height } = fitWidth(map, (wide) => 64 + ((wide - 48) * (WINDOW.y[1] - WINDOW.y[0])) / (WINDOW.x[1] - WINDOW.x[0]));
     const area = { left: 40, right: width - 8, top: 24, bottom: height - 40 };
     const x = linearScale(...WINDOW.x, area.left, area.right);
     const y = linearScale(...WINDOW.y, area.bottom, area.top);
@@ -257,7 +256,7 @@ function renderSurgery({ model, el }) {
     curve.replaceChildren(
       svg("clipPath", { id: valueClip }, svg("rect", { x: area.left, y: area.top, width: area.right - area.left, height: area.bottom - area.top })),
       ...axes({ x, y, ...area, xName: turning ? "angle from p to y, degrees" : `residual y${subscript(state.row)} − p${subscript(state.row)}`,
-        yName: turning ? "|p| times v, across p" : `v${subscript(state.row)}`, xTicks: turning ? [-180, -90, 0, 90, 180] : [-4, -2, 0, 2, 4], yTicks: turning ? [-1, 0, 1] : [-4, -2, 0, 2, 4] }),
+        yName: turning ? "value map: |p| times v, across p" : `value map: v${subscript(state.row)}`, xTicks: turning ? [-180, -90, 0, 90, 180] : [-4, -2, 0, 2, 4], yTicks: turning ? [-1, 0, 1] : [-4, -2, 0, 2, 4] }),
       svg("g", { "clip-path": `url(#${valueClip})` },
         turning ? null : svg("line", { class: "icl-plain", x1: x(-wide), y1: y(-wide), x2: x(wide), y2: y(wide) }),
         svg("polyline", { class: "icl-edited", points: points(line) }),
@@ -294,7 +293,7 @@ function renderSurgery({ model, el }) {
 
   function drawHistory(which, yName, drawn) {
     const figureOf = history[which];
-    const { width, height } = fitWidth(figureOf, (wide) => clamp(0.5 * wide, 180, 230));
+    const { width, height } = fitWidth(figureOf, (wide) => clamp(0.52 * wide, 190, 240));
     const shown = drawn.map(([name, list]) => [name, list.slice(0, state.layers + 1)]);
     const all = shown.flatMap(([, list]) => list);
     const [least, most] = [Math.min(0, ...all), Math.max(0, ...all)];

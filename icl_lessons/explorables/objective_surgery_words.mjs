@@ -2,9 +2,8 @@
 import { formatNumber, plural, shortNumber, subscript } from "./parts.mjs";
 
 export const EDITS = {
-  squared: "None: squared loss", ridge: "Leak: ridge", huber: "Clipped values: Huber's loss", absolute: "Signs as values: absolute loss",
-  cosine: "Turning values: cosine", sign_flipped: "P → −P: loss with its sign flipped", weighted: "Key of one example: weighted loss",
-  forget: "Zeros in Γ: a feature forgotten", metric: "Γ: another metric",
+  squared: "No edit: squared loss", ridge: "Leak: ridge", huber: "Clip values: Huber", absolute: "Signs as values: absolute", cosine: "Turn only: cosine",
+  sign_flipped: "P → −P: sign flipped", weighted: "One key: weighted loss", forget: "Zeros in Γ: forget", metric: "Γ: another metric",
 };
 const LOSSES = {
   squared: "squared loss", ridge: "squared loss plus λ/2 |W|²", huber: "Huber's loss", absolute: "absolute loss", cosine: "minus the mean cosine",
@@ -63,7 +62,7 @@ export function noticeSentence(state, solution) {
   if (objective !== "squared" && layers > 0) {
     const ratio = plainErrors[layers] / errors[layers];
     if (ratio > 1.05) found.push(`Without the edit the error would be ${shortNumber(ratio, 1)} times as large.`);
-    else if (ratio < 0.95) found.push(`Without the edit the error would be ${lossSize(plainErrors[layers])}, smaller.`);
+    else if (ratio < 0.95) found.push(`Without the edit the error would be smaller, ${lossSize(plainErrors[layers])}.`);
   }
   return found.join(" ");
 }
