@@ -1,5 +1,4 @@
-"""Objective surgery: edit a layer, and it descends another loss [seed of this part, "Objective
-Surgery"; survey of mesa-optimisation, table of edits].
+"""Objective surgery: edit a layer, and it descends another loss.
 
 Every edit takes a layer and returns another; none changes the layer it is given.
 
@@ -142,7 +141,8 @@ class TrainedLayer(ObjectiveLayer):
     Nothing is left out of what the layer predicts: with targets or residuals ``v`` in the context
     and an empty slot in the query, the layer adds
 
-    .. math:: \\Delta p_q = \\frac\\eta N \\sum_i (B v_i + C x_i)(x_i^\\top \\Gamma + v_i^\\top A) x_q .
+    .. math::
+        \\Delta p_q = \\frac\\eta N \\sum_i (B v_i + C x_i)(x_i^\\top \\Gamma + v_i^\\top A) x_q .
 
     The construction has ``B = I`` and ``A = C = 0``. From a start that is not 0, ``v`` is what the
     value map makes of prediction and target, as in any other layer.
