@@ -34,7 +34,7 @@ def draw_edits(ax: Axes, result: "SurgeryResult") -> None:
                 label=label if i == 0 else None,
             )
     ax.set_yticks(rows, result.edits)
-    ax.set(xlabel="difference over size of the step (log)", xscale="log", xlim=(None, 8))
+    ax.set(xlabel="difference over size of the step (log)", xscale="log", xlim=(None, 15))
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0)
 
 
@@ -74,7 +74,7 @@ def draw_writes(ax: Axes, result: "SurgeryResult") -> None:
         band(ax, result.factors, slope.T, color=color, label=label, linestyle=style, linewidth=2)
     ax.plot(result.factors, result.factors, label="a step scaled", **LINE_STYLES["exact"])
     ax.set(xlabel="attention writes multiplied by", ylabel="slope on the trained prediction")
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right")
 
 
 def draw_forgetting(ax: Axes, result: "SurgeryResult") -> None:

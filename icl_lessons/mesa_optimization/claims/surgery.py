@@ -1,0 +1,508 @@
+"""What is claimed of objective surgery, each claim with a check."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
+from icl_lessons.mesa_optimization.experiments.surgery import CUE_EDITS, SurgeryResult
+from icl_lessons.mesa_optimization.inner_losses import (
+    INNER_LOSSES,
+    InnerLoss,
+    ObjectiveLayer,
+    curl,
+    gradient_step,
+    huber_loss,
+)
+from icl_lessons.mesa_optimization.surgery import (
+    add_leak,
+    clip_values,
+    flip_sign,
+    forget_feature,
+    read_trained,
+    replace_loss,
+    reweight,
+    scale_step,
+    set_metric,
+    shrink_after,
+)
+from icl_lessons.models.attention import SelfAttention, context_mask
+from icl_lessons.runtime import Scale, seeded
+
+PAGE = "mesa_optimization/surgery"
+SURVEY, WHERE = "alamerton2024review", "objective surgery, there as pseudocode"
+SQUARED = INNER_LOSSES["squared"]
+DIFFERENCE = "difference over size of the step that is meant, worst seed"
+
+
+class Case(NamedTuple):
+    """A context of random sizes in float64, the weights before the layer, and a layer."""
+
+    xs: Tensor
+    ys: Tensor
+    x_query: Tensor
+    weights: Tensor
+    step: float
+    generator: torch.Generator
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, generator=self.generator, dtype=torch.float64)
+
+    @property
+    def d(self) -> int:
+        """Coordinates of an input."""
+        return self.xs.shape[2]
+
+    def error(self, layer: ObjectiveLayer, expected: Tensor) -> float:
+        """Of the predictions that a layer leaves, against those of the weights expected."""
+        p, q = self.xs @ self.weights.mT, self.x_query @ self.weights.mT
+        got = torch.cat(layer(self.xs, self.ys, p, self.x_query, q), 1)
+        return relative_error(got, torch.cat([self.xs, self.x_query], 1) @ expected.mT)
+
+    def step_on(self, loss: InnerLoss, step_size: float, **options) -> Tensor:
+        """The weights after one step on a loss, by autograd."""
+        return gradient_step(loss, self.weights, self.xs, self.ys, step_size, **options)
+
+
+def _cases(count: int, *, seed: int, least_m: int = 1) -> Iterator[Case]:
+    g = seeded(seed)
+    for _ in range(count):
+        d, m, n, queries = (int(torch.randint(1, k, (), generator=g)) for k in (7, 4, 14, 4))
+        m, step = max(m, least_m), 0.05 + torch.rand((), generator=g).item()
+        case = Case(*[torch.empty(0)] * 4, step, g)
+        normal = case.normal
+        yield case._replace(
+            xs=normal(3, n, d),
+            ys=normal(3, n, m),
+            x_query=normal(3, queries, d),
+            weights=normal(3, m, d),
+        )
+
+
+def _worst(check: Callable[[Case], float], *, seed: int, least_m: int = 1) -> Evidence:
+    worst = max(check(case) for case in _cases(30, seed=seed, least_m=least_m))
+    return Evidence(
+        measured=worst,
+        bound=1e-12,
+        unit=RELATIVE_ERROR,
+        note="30 contexts of random sizes, the new loss differentiated automatically.",
+    )
+
+
+def _identity(name: str, says: str):
+    return claim(
+        f"survey-surgery-{name}",
+        paper=SURVEY,
+        where=WHERE,
+        kind="identity",
+        says=says,
+        chapter=PAGE,
+    )
+
+
+@_identity("step-size", "Scaling what a layer writes scales its step on the same loss.")
+def step_size(scale: Scale) -> Evidence:
+    def check(case: Case) -> float:
+        factor = 3 * torch.rand((), generator=case.generator).item()
+        layer = scale_step(ObjectiveLayer(SQUARED.value, case.step), factor)
+        return case.error(layer, case.step_on(SQUARED, factor * case.step))
+
+    return _worst(check, seed=501)
+
+
+@_identity("sign-flip", "Negating what a layer writes makes it climb the loss that it descended.")
+def sign_flip(scale: Scale) -> Evidence:
+    climbed = InnerLoss("minus", lambda p, y: -SQUARED.loss(p, y), SQUARED.value)
+
+    def check(case: Case) -> float:
+        layer = flip_sign(ObjectiveLayer(SQUARED.value, case.step))
+        return case.error(layer, case.step_on(climbed, case.step))
+
+    return _worst(check, seed=502)
+
+
+@_identity("ridge", "A token-wise leak before the step adds ridge's penalty to any loss.")
+def ridge(scale: Scale) -> Evidence:
+    def check(case: Case) -> float:
+        penalty = 2 * torch.rand((), generator=case.generator).item()
+        worst = 0.0
+        for loss in (SQUARED, huber_loss(0.7)):
+            layer = add_leak(ObjectiveLayer(loss.value, case.step), penalty)
+            # The penalty as part of a loss of the weights, nothing taken from the layer.
+            w = case.weights.clone().requires_grad_()
+            with torch.enable_grad():
+                total = loss.loss(case.xs @ w.mT, case.ys).mean(1).sum()
+                total = total + penalty / 2 * w.square().sum()
+                (gradient,) = torch.autograd.grad(total, w)
+            worst = max(worst, case.error(layer, case.weights - case.step * gradient))
+        return worst
+
+    return _worst(check, seed=503)
+
+
+@_identity("example-weights", "Weights on the values are importance weights in the loss.")
+def example_weights(scale: Scale) -> Evidence:
+    def check(case: Case) -> float:
+        first, second = case.normal(case.xs.shape[1]).abs(), case.normal(*case.xs.shape[:2]).abs()
+        layer = reweight(reweight(ObjectiveLayer(SQUARED.value, case.step), first), second)
+        return case.error(layer, case.step_on(SQUARED, case.step, example_weights=first * second))
+
+    return _worst(check, seed=504)
+
+
+@_identity("metric", "Another comparison of inputs is another metric for the same gradient.")
+def metric(scale: Scale) -> Evidence:
+    def check(case: Case) -> float:
+        gamma = case.normal(case.d, case.d)
+        layer = set_metric(ObjectiveLayer(SQUARED.value, case.step), gamma)
+        return case.error(layer, case.step_on(SQUARED, case.step, preconditioner=gamma))
+
+    return _worst(check, seed=505)
+
+
+@_identity("clip-is-huber", "Clipping the values of a squared-loss layer makes it descend Huber's.")
+def clip_is_huber(scale: Scale) -> Evidence:
+    def check(case: Case) -> float:
+        delta = 0.1 + 2 * torch.rand((), generator=case.generator).item()
+        layer = clip_values(ObjectiveLayer(SQUARED.value, case.step), delta)
+        return case.error(layer, case.step_on(huber_loss(delta), case.step))
+
+    return _worst(check, seed=506)
+
+
+@_identity(
+    "forget-feature",
+    "Without a feature's row and column in the metric, a layer takes the step of the regression "
+    "that never saw the feature.",
+)
+def forgetting(scale: Scale) -> Evidence:
+    def check(case: Case) -> float:
+        j = int(torch.randint(0, case.d, (), generator=case.generator))
+        kept = [i for i in range(case.d) if i != j]
+        start = case.weights.clone()
+        start[..., j] = 0
+        case = case._replace(weights=start)
+        layer = forget_feature(ObjectiveLayer(SQUARED.value, case.step), j, case.d)
+        expected = start.clone()
+        if kept:
+            expected[..., kept] = gradient_step(
+                SQUARED, start[..., kept], case.xs[..., kept], case.ys, case.step
+            )
+        return case.error(layer, expected)
+
+    return _worst(check, seed=507)
+
+
+@_identity("any-loss", "Exchanging the value map exchanges the loss: any of the family for any.")
+def any_loss(scale: Scale) -> Evidence:
+    def check(case: Case) -> float:
+        return max(
+            case.error(
+                replace_loss(ObjectiveLayer(old.value, case.step), new),
+                case.step_on(new, case.step),
+            )
+            for old in INNER_LOSSES.values()
+            for new in INNER_LOSSES.values()
+            if old is not new
+        )
+
+    return _worst(check, seed=508, least_m=2)
+
+
+@_identity(
+    "shrinking-too-late",
+    "Shrinking after the step instead of before differs by exactly eta^2 lambda times the gradient.",
+)
+def shrinking_too_late(scale: Scale) -> Evidence:
+    sizes = []
+
+    def check(case: Case) -> float:
+        case, penalty = case._replace(step=0.3 * case.step), 0.8
+        layer = ObjectiveLayer(SQUARED.value, case.step)
+        p, q = case.xs @ case.weights.mT, case.x_query @ case.weights.mT
+        right, late = (
+            edit(layer, penalty)(case.xs, case.ys, p, case.x_query, q)[1]
+            for edit in (add_leak, shrink_after)
+        )
+        gradient = (case.weights - case.step_on(SQUARED, case.step)) / case.step
+        sizes.append(((late - right).norm() / (right - q).norm()).item())
+        return relative_error(late - right, case.step**2 * penalty * case.x_query @ gradient.mT)
+
+    found = _worst(check, seed=509)
+    note = f"The difference is up to {max(sizes):.2f} of the step itself: small is not zero."
+    return Evidence(measured=found.measured, bound=found.bound, unit=found.unit, note=note)
+
+
+@_identity(
+    "shrinking-too-late-is-ridge",
+    "Shrinking after the step is the right step of a larger penalty, lambda / (1 - eta lambda).",
+)
+def shrinking_too_late_is_ridge(scale: Scale) -> Evidence:
+    def check(case: Case) -> float:
+        penalty = 0.9 * torch.rand((), generator=case.generator).item()
+        eta = 0.9 * case.step
+        kept = 1 - eta * penalty
+        late = kept * case.step_on(SQUARED, eta)
+        right = case.step_on(SQUARED, eta * kept, leak=penalty / kept)
+        layer = shrink_after(ObjectiveLayer(SQUARED.value, eta), penalty)
+        return max(case.error(layer, late), relative_error(right, late))
+
+    return _worst(check, seed=510)
+
+
+@claim(
+    "survey-surgery-clipped-cosine",
+    paper=SURVEY,
+    where=WHERE,
+    kind="experiment",
+    says="Not every edit leaves an objective: a cosine layer with clipped values descends nothing.",
+    chapter=PAGE,
+)
+def clipped_cosine(scale: Scale) -> Evidence:
+    g = seeded(511)
+    p, y = torch.randn(2, 500, 3, generator=g, dtype=torch.float64)
+    layer = ObjectiveLayer(INNER_LOSSES["cosine"].value, 1.0)
+    whole, clipped = curl(layer.value, p, y), curl(clip_values(layer, 0.3).value, p, y)
+    return Evidence(
+        measured=clipped.mean().item(),
+        bound=0.05,
+        comparison="at least",
+        unit="mean antisymmetric share of the value map's Jacobian, 0 for a loss",
+        note=f"Unclipped, the largest of 500 points is {whole.max():.0e}. Clipping each "
+        "coordinate keeps a loss only where the loss is a sum over coordinates.",
+    )
+
+
+# --- trained --------------------------------------------------------------------------------------
+
+
+def _result(scale: Scale) -> SurgeryResult:
+    return result_of("surgery", scale)
+
+
+@_identity(
+    "trained-blocks",
+    "From an empty query slot a linear attention layer uses five blocks of its matrices, "
+    "and they are what surgery edits.",
+)
+def trained_blocks(scale: Scale) -> Evidence:
+    def check(case: Case) -> float:
+        m, n, width = case.ys.shape[2], case.xs.shape[1], case.d + case.ys.shape[2]
+        attention = SelfAttention(
+            width, init_std=0.5, generator=case.generator, dtype=torch.float64
+        ).requires_grad_(False)
+        context = torch.cat([case.xs, case.ys], -1)
+        query = torch.cat([case.x_query, case.x_query.new_zeros(*case.x_query.shape[:2], m)], -1)
+        mask = context_mask(n, query.shape[1])
+        expected = attention(torch.cat([context, query], 1), mask)[:, n:, case.d :]
+        layer = read_trained(attention, case.d, n)
+        zeros = torch.zeros_like(case.ys), torch.zeros_like(expected)
+        return relative_error(
+            layer(case.xs, case.ys, zeros[0], case.x_query, zeros[1])[1], expected
+        )
+
+    return _worst(check, seed=512)
+
+
+@claim(
+    "survey-surgery-trained-layer",
+    paper=SURVEY,
+    where=WHERE,
+    kind="experiment",
+    says="Every edit turns a trained linear attention layer into the learner that it means.",
+    chapter=PAGE,
+)
+def trained_layer(scale: Scale) -> Evidence:
+    result = _result(scale)
+    edits = dict(zip(result.edits, result.after, strict=True))
+    after = np.array([edits[name] for name in edits if name != "none"])
+    return Evidence(
+        measured=after.max().item(),
+        bound=0.05,
+        unit=DIFFERENCE,
+        samples=passed(after <= 0.05),
+        note=f"Without an edit {words(edits['none'])}: surgery is as exact as training was. The "
+        f"cosine, of which training gave no hint, {words(edits['cosine for squared'])}.",
+    )
+
+
+@claim(
+    "survey-surgery-trained-ascent",
+    paper=SURVEY,
+    where=WHERE,
+    kind="experiment",
+    says="A trained layer with its sign flipped raises the loss that it lowered.",
+    chapter=PAGE,
+)
+def trained_ascent(scale: Scale) -> Evidence:
+    start, lowered, raised = _result(scale).context_loss.T
+    return Evidence(
+        measured=(raised / start).min().item(),
+        bound=1.5,
+        comparison="at least",
+        unit="1/2 E squared error on the context after the flipped layer over before, worst seed",
+        samples=passed((raised > 1.5 * start) & (lowered < start)),
+        note=f"As trained: {words(lowered / start)}.",
+    )
+
+
+@claim(
+    "survey-surgery-trained-ridge",
+    paper=SURVEY,
+    where=WHERE,
+    kind="experiment",
+    says="A stack of one trained layer with a leak settles on ridge, which it was never trained on.",
+    chapter=PAGE,
+)
+def trained_ridge(scale: Scale) -> Evidence:
+    result = _result(scale)
+    rows = dict(zip(result.stack_to, result.stack_difference, strict=True))
+    far = rows["leak: ridge"]
+    return Evidence(
+        measured=far.max().item(),
+        bound=0.05,
+        unit="root mean square difference from ridge over its predictions, worst seed",
+        samples=passed(far <= 0.05),
+        note=f"Without the leak {words(rows['no leak: ridge'])}; shrinking after the step "
+        f"{words(rows['shrunk after: ridge'])}, and from ridge with the larger penalty "
+        f"{words(rows['shrunk after: larger penalty'])}.",
+    )
+
+
+@claim(
+    "survey-surgery-deletion-leaves-nothing",
+    paper=SURVEY,
+    where=WHERE + "; the toy is the course's",
+    kind="experiment",
+    says="Deleting the cue from an inner objective that trusts it leaves no good objective.",
+    chapter=PAGE,
+)
+def deletion_leaves_nothing(scale: Scale) -> Evidence:
+    error = _result(scale).cue_error
+    deleted = error[CUE_EDITS.index("cue deleted")]
+    return Evidence(
+        measured=deleted.max().item(),
+        bound=0.8,
+        comparison="at least",
+        unit="largest error of three test laws, E (y_hat - y)^2 with 1 for predicting 0",
+        reported=0.88,
+        samples=passed(deleted >= 0.8),
+        note="Cue follows, is free, is flipped at the query: "
+        f"{words(deleted.mean(1))} (before: {words(error[0].mean(1))}); reported 0.88, 0.87, 0.88.",
+    )
+
+
+@claim(
+    "survey-surgery-installing-works",
+    paper=SURVEY,
+    where=WHERE + "; the toy is the course's",
+    kind="experiment",
+    says="Installing the good metric repairs it: removing an objective is not installing one.",
+    chapter=PAGE,
+)
+def installing_works(scale: Scale) -> Evidence:
+    installed = _result(scale).cue_error[CUE_EDITS.index("metric installed")]
+    return Evidence(
+        measured=installed.max().item(),
+        bound=0.25,
+        unit="largest error of three test laws, E (y_hat - y)^2 with 1 for predicting 0",
+        reported=0.21,
+        samples=passed(installed <= 0.25),
+        note=f"Mean over seeds {words(installed.mean(1))}; reported 0.20, 0.21, 0.21.",
+    )
+
+
+# --- Transformers ---------------------------------------------------------------------------------
+
+
+@claim(
+    "survey-surgery-transformer-flip",
+    paper=SURVEY,
+    where=WHERE,
+    kind="experiment",
+    says="Negating the attention writes of one block of a Transformer reverses its update.",
+    chapter=PAGE,
+)
+def transformer_flip(scale: Scale) -> Evidence:
+    result = _result(scale)
+    slope, share = result.slope[:2, result.at(-1.0)], result.r_squared[:2, result.at(-1.0)]
+    return Evidence(
+        measured=slope.max().item(),
+        bound=-0.5,
+        unit="slope of the edited on the trained predictions, worst block and seed; -1 if reversed",
+        samples=passed((slope <= -0.5) & (share >= 0.5)),
+        note=f"First block {words(slope[0])}, last {words(slope[1])}: the prediction is destroyed, "
+        f"not reversed. Both at once {words(result.slope[2, result.at(-1.0)])}, which explain "
+        f"{words(result.r_squared[2, result.at(-1.0)])} of its square.",
+    )
+
+
+@claim(
+    "survey-surgery-transformer-step",
+    paper=SURVEY,
+    where=WHERE,
+    kind="experiment",
+    says="Halving the attention writes of a Transformer's last block halves its step.",
+    chapter=PAGE,
+)
+def transformer_step(scale: Scale) -> Evidence:
+    result = _result(scale)
+    k = result.at(0.5)
+    slope = result.slope[1, k]
+    return Evidence(
+        measured=np.abs(slope - 0.5).max().item(),
+        bound=0.1,
+        unit="distance of the slope on the trained predictions from 1/2, worst seed",
+        samples=passed(np.abs(slope - 0.5) <= 0.1),
+        note=f"Slopes {words(slope)}, explaining {words(result.r_squared[1, k])} of the square: the "
+        f"prediction shrinks in its direction, but what the first block wrote stays. Both halved: "
+        f"{words(result.slope[2, k])}.",
+    )
+
+
+@claim(
+    "survey-surgery-transformer-labels",
+    paper=SURVEY,
+    where=WHERE,
+    kind="experiment",
+    says="Reading every label with the other sign reverses a Transformer's prediction.",
+    chapter=PAGE,
+)
+def transformer_labels(scale: Scale) -> Evidence:
+    slope = _result(scale).labels_slope
+    return Evidence(
+        measured=np.abs(slope + 1).max().item(),
+        bound=0.05,
+        unit="distance of the slope on the trained predictions from -1, worst seed",
+        samples=passed(np.abs(slope + 1) <= 0.05),
+        note="An edit of what is read in, not of the update: it shows that the model is odd in its "
+        "labels, as regression is.",
+    )
+
+
+@claim(
+    "survey-surgery-transformer-forgets",
+    paper=SURVEY,
+    where=WHERE,
+    kind="experiment",
+    says="Taking a feature out of every block's comparison makes a Transformer regress without it.",
+    chapter=PAGE,
+)
+def transformer_forgets(scale: Scale) -> Evidence:
+    result = _result(scale)
+    both, entry = result.forget_distance[3], result.forget_entry[3]
+    return Evidence(
+        measured=both.max().item(),
+        bound=0.05,
+        partial_bound=0.5 * result.forget_distance[0].min().item(),
+        unit="mean square from least squares without the feature over its own, worst seed",
+        note=f"As trained {words(result.forget_distance[0])}; both blocks blind {words(both)}, the "
+        f"feature's share of the implied metric then {words(entry)}; one block alone "
+        f"{words(result.forget_distance[1])} or {words(result.forget_distance[2])}; never read "
+        f"{words(result.forget_distance[4])}.",
+    )
