@@ -128,8 +128,9 @@ class ObjectiveDetectorResult:
         parameter_error: the same of Huber's threshold and ridge's ``lambda``, by name.
         weights_error: largest error of an example weight, where the case has them.
         rules: for the five losses that the cosine rules know and for controls, their share of
-            right answers: ``raw``, ``demixed``, ``update`` from one context; ``raw_pooled`` and
-            ``update_pooled`` from the mean cosine over all contexts of a case.
+            right answers: ``raw``, ``demixed``, ``update`` from one context, ``raw_few`` where
+            there are no more examples than coordinates; ``raw_pooled`` and ``update_pooled`` from
+            the mean cosine over all contexts of a case.
         several_pass: share of those constructed cases in which the pooled cosine of two or more
             losses with ``dW`` is above 0.9.
         update_false_positives: share of controls in which the pooled cosine of some loss is;
@@ -259,6 +260,8 @@ def _rules(found) -> tuple[dict[str, float], float, float, float]:
         truth = COSINE_FAMILY.index(case.truth)
         for name, score in scores.items():
             right.setdefault(name, []).append(_share(score.argmax(1) == truth))
+            if name == "raw" and "demixed" in scores:
+                right.setdefault("raw_few", []).append(right["raw"][-1])
             if name != "demixed":
                 pooled = float(score.mean(0).argmax() == truth)
                 right.setdefault(f"{name}_pooled", []).append(pooled)

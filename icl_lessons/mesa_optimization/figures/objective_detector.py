@@ -25,7 +25,15 @@ def draw_table(ax: Axes, result: "ObjectiveDetectorResult") -> None:
     draw_matrix(ax, table, numbers=False, color=OWN)
     for (row, column), count in np.ndenumerate(table):
         if count:
-            ax.text(column + 0.5, row + 0.5, f"{count:.0f}", ha="center", va="center", fontsize=8)
+            ax.text(
+                column + 0.5,
+                row + 0.5,
+                f"{count:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8,
+                color="white",
+            )
     names = [[name.replace("_", " ") for name in group] for group in (VERDICTS, KINDS)]
     ax.set_xticks(np.arange(len(VERDICTS)) + 0.5, names[0], rotation=45, ha="right")
     ax.set_yticks(np.arange(len(KINDS)) + 0.5, names[1])
