@@ -20,6 +20,7 @@ from icl_lessons.implicit_dynamics.rank_one_update import (
     without,
 )
 from icl_lessons.measures.agreement import relative_error
+from icl_lessons.models.attention import linear_attention, softmax_attention
 from icl_lessons.models.transformer import Transformer, TransformerConfig
 from icl_lessons.runtime import seeded
 
@@ -74,6 +75,18 @@ def test_changed_weights_stand_for_any_part_of_the_context(
         torch.testing.assert_close(singular[:, 0], update.size, rtol=1e-10, atol=1e-14)
         if removed == []:
             assert (update.weight == 0).all() and (update.bias == 0).all()
+
+
+@pytest.mark.parametrize("attention", ["softmax", "linear"])
+def test_the_blocks_attend_as_the_course_s_attention_does(attention):
+    layer = softmax_attention if attention == "softmax" else linear_attention
+    block = AttentionBlock(AttentionBlockConfig(width=5, hidden=7, attention=attention))
+    context, query = tokens(seeded(0), 3, 6, 5)
+    seen = torch.cat([context, query[:, None]], 1)
+    matrices = (block.w_query, block.w_key, block.w_value, block.projection)
+    with torch.no_grad():
+        expected = (layer(seen, *matrices) - seen)[:, -1]
+        assert relative_error(block.attend(context, query), expected) < 1e-12
 
 
 @pytest.mark.parametrize("layers", [1, 3])

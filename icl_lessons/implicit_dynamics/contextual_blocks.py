@@ -22,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from icl_lessons.models import transformer
-from icl_lessons.models.attention import linear_attention, softmax_attention
 from icl_lessons.runtime import check_choice, check_integer, check_tensor
 
 Context = Float[Tensor, "batch n_context width"]
@@ -161,19 +160,21 @@ class AttentionBlock(nn.Module):
         return normalise(x, x.shape[-1:], weight=self.norms[which])
 
     def attend(self, context: Context, query: Query) -> Query:
-        """``A(C, x)``: the update that attention makes at the query, without a skip."""
+        """``A(C, x)``: the update that attention makes at the query, without a skip.
+
+        Only the query asks, so this is one row of
+        :func:`~icl_lessons.models.attention.softmax_attention` or of its linear form.
+        """
         tokens = torch.cat([context, query[:, None]], 1)
         if self.config.norm_place == "pre":
             tokens = self._normed(tokens, 0)
-        n = tokens.shape[1]
-        mask = torch.ones(n, n, dtype=torch.bool, device=tokens.device)
-        if not self.config.query_is_key:
-            mask[:, -1] = False
-            if n == 1:  # nothing to attend to: nothing is added
-                return torch.zeros_like(query)
-        layer = softmax_attention if self.config.attention == "softmax" else linear_attention
-        matrices = (self.w_query, self.w_key, self.w_value, self.projection)
-        return (layer(tokens, *matrices, mask) - tokens)[:, -1]
+        seen = tokens if self.config.query_is_key else tokens[:, :-1]
+        asked = torch.einsum("bw,hkw->bhk", tokens[:, -1], self.w_query)
+        scores = torch.einsum("bhk,hkw,biw->bhi", asked, self.w_key, seen)
+        if self.config.attention == "softmax" and seen.shape[1]:
+            scores = (scores * self.config.head_width**-0.5).softmax(-1)
+        averaged = torch.einsum("bhi,biw->bhw", scores, seen)
+        return torch.einsum("bhw,hkw,hok->bo", averaged, self.w_value, self.projection)
 
     def read(self, context: Context, query: Query) -> Reading:
         attended = self.attend(context, query)
