@@ -191,28 +191,6 @@ def attacked_loss(model: nn.Module, batch: Batch, *, budget: float) -> Float[Ten
     return 0.5 * (model(*poisoned.context) - batch.y_query).square().mean()
 
 
-def searched_label_error(
-    learner: Learner,
-    batch: Batch,
-    budget: float | int,
-    fractions: tuple[float, ...] = (-1.0, -0.3, -0.1, 0.1, 0.3, 1.0),
-) -> Float[Tensor, " batch"]:
-    """Worst squared error after one label moved within a budget: every label, some sizes, tried.
-
-    Without gradients, so that a learner whose gradients mislead an attacker is not taken for safe.
-    For learners linear in labels it is exact.
-    """
-    check_single(*batch.context)
-    worst = (learner(*batch.context) - batch.y_query).square()[:, 0, 0]
-    for i in range(batch.xs.shape[1]):
-        for fraction in fractions:
-            ys = batch.ys.clone()
-            ys[:, i] += fraction * budget
-            error = learner(batch.xs, ys, batch.x_query) - batch.y_query
-            worst = torch.maximum(worst, error.square()[:, 0, 0])
-    return worst
-
-
 def inner_step(learner: Learner, batch: Batch) -> tuple[float, float]:
     """The step size that the label influences imply, and their cosine with those of one step.
 

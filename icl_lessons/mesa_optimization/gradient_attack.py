@@ -1,8 +1,10 @@
-"""Projected gradient attacks on the context of any learner, trained transformers among them."""
+"""Attacks on the context of any learner, trained transformers among them: by gradient, by trial."""
 
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from icl_lessons.mesa_optimization.poisoned_contexts import (
     Inputs,
@@ -55,15 +57,15 @@ def gradient_attack(
     if examples > xs.shape[1]:
         raise ValueError(f"examples: got {examples}; the context has {xs.shape[1]}")
     xs, ys = xs.detach(), ys.detach()
-    clean, *slopes = _slopes(learner, xs, ys, x_query)
-    promise = input_budget * slopes[0].norm(dim=-1) + label_budget * slopes[1][..., 0].abs()
+    clean, by_x, by_y = slopes(learner, xs, ys, x_query)
+    promise = input_budget * by_x.norm(dim=-1) + label_budget * by_y[..., 0].abs()
     chosen = torch.zeros_like(promise).scatter(1, promise.topk(examples, 1).indices, 1.0)[..., None]
     best = Attacked(xs, ys, torch.zeros_like(clean))
     rate = 2.5 / steps
     for sign in (1.0, -1.0):
         at_x, at_y = xs, ys
         for _ in range(steps + 1):
-            value, by_x, by_y = _slopes(learner, at_x, at_y, x_query)
+            value, by_x, by_y = slopes(learner, at_x, at_y, x_query)
             better = (value - clean).abs() > best.shift.abs()
             best = Attacked(
                 torch.where(better[:, None, None], at_x, best.xs),
@@ -79,8 +81,33 @@ def gradient_attack(
     return best
 
 
-def _slopes(learner, xs, ys, x_query) -> tuple[Numbers, Inputs, Labels]:
-    """Predictions, and their gradients by inputs and labels of each context."""
+def label_sweep(
+    learner: Learner, xs: Inputs, ys: Labels, x_query: Query, budgets: tuple[float, ...]
+) -> Float[Tensor, "budgets 2*n_context batch"]:
+    """The predictions after each label in turn was raised, or lowered, by each budget.
+
+    Without gradients, so that a learner whose gradients mislead an attacker is not taken for safe.
+    The worst of them is exact for a learner that is linear in labels.
+
+    Args:
+        budgets: by how much a label is moved, in its unit.
+    """
+    check_single(xs, ys, x_query)
+    batch, n, _ = xs.shape
+    one = torch.cat([torch.eye(n), -torch.eye(n)]).to(xs)[:, None, :, None]
+    many = [value.expand(2 * n, -1, -1, -1).flatten(0, 1) for value in (xs, x_query)]
+    said = []
+    for budget in budgets:
+        check_number("budgets", budget)
+        moved = (ys + budget * one).flatten(0, 1)
+        said.append(learner(many[0], moved, many[1])[:, 0, 0].view(2 * n, batch))
+    return torch.stack(said)
+
+
+def slopes(
+    learner: Learner, xs: Inputs, ys: Labels, x_query: Query
+) -> tuple[Numbers, Inputs, Labels]:
+    """Predictions, and their gradients by the inputs and the labels of each context."""
     with torch.enable_grad():
         xs, ys = xs.detach().requires_grad_(), ys.detach().requires_grad_()
         value = learner(xs, ys, x_query)[:, 0, 0]

@@ -1,6 +1,7 @@
 """The models that poisoned contexts are tried on: their training, and their weights."""
 
 import functools
+import itertools
 from dataclasses import dataclass, replace
 
 import torch
@@ -22,6 +23,7 @@ from icl_lessons.training import TrainingConfig, query_loss, train
 from icl_lessons.zoo import State, models_from, recipe
 
 TEST_SEED = 1_510_007
+KINDS = ("linear", "softmax")
 REGIMES = ("clean", "noise", "attack")  # what a model is trained on
 
 
@@ -105,78 +107,94 @@ class PoisonedModelsTraining:
         poisoned = PoisonedRegression(d=self.d, noise_std=self.noise_std)
         return poisoned if regime == "noise" else unit_task(self.d)
 
-    def linear_run(self) -> TrainingConfig:
-        """The training of a linear layer, the same in every regime."""
+    def run(self, kind: str, further: bool = False) -> TrainingConfig:
+        """The training of one kind of model, from its start or from one trained before."""
+        if kind == "linear":
+            steps, size, rate = self.linear_steps, self.linear_batch, self.linear_rate
+        else:
+            steps = self.further_steps if further else self.steps
+            rate = self.further_rate if further else self.learning_rate
+            size = self.batch_size
         return TrainingConfig(
-            steps=self.linear_steps,
-            batch_size=self.linear_batch,
+            steps=steps,
+            batch_size=size,
             n_context=self.n_context,
-            learning_rate=self.linear_rate,
-            schedule="linear_decay",
-            clip=1.0,
-        )
-
-    def softmax_run(self, further: bool) -> TrainingConfig:
-        """The training of a transformer from its start, or from one trained on clean contexts."""
-        return TrainingConfig(
-            steps=self.further_steps if further else self.steps,
-            batch_size=self.batch_size,
-            n_context=self.n_context,
-            learning_rate=self.further_rate if further else self.learning_rate,
+            learning_rate=rate,
             schedule="linear_decay",
             clip=1.0,
         )
 
 
-def poisoned_models(config: PoisonedModelsTraining, state: State) -> dict[str, list[nn.Module]]:
-    """``{"linear clean": [one for each seed], ..., "softmax attack": [...]}``."""
-    return {
-        f"{kind} {regime}": models_from(
-            getattr(config, kind)(generator=seeded(0)), state, f"{kind}.{regime}."
-        )
-        for kind in ("linear", "softmax")
-        for regime in REGIMES
-    }
+def poisoned_models(
+    config: PoisonedModelsTraining, state: State, kind: str, regime: str
+) -> list[nn.Module]:
+    """The models of one kind, ``"linear"`` or ``"softmax"``, and regime, one for each seed."""
+    return models_from(getattr(config, kind)(generator=seeded(0)), state, f"{kind}.{regime}.")
 
 
-def _measure(state: State, config: PoisonedModelsTraining) -> dict[str, float]:
+def _measured(state: State, config: PoisonedModelsTraining, regimes) -> dict[str, float]:
     """Error of every model on clean contexts and on contexts with one label hit."""
+    found = {}
     with torch.no_grad(), one_thread():
-        batches = {
-            name: config.task(name).sample(512, config.n_context, generator=seeded(TEST_SEED))
-            for name in ("clean", "noise")
-        }
-        return {
-            f"{name} {seed}, {law}": squared_error(model, batch)
-            for name, models in poisoned_models(config, state).items()
-            for seed, model in zip(config.seeds, models, strict=True)
-            for law, batch in batches.items()
-        }
+        for law in ("clean", "noise"):
+            task = config.task(law)
+            batch = task.sample(512, config.n_context, generator=seeded(TEST_SEED))
+            for kind, regime in itertools.product(KINDS, regimes):
+                models = poisoned_models(config, state, kind, regime)
+                for seed, model in zip(config.seeds, models, strict=True):
+                    found[f"{kind} {regime} {seed}, {law}"] = squared_error(model, batch)
+    return found
 
 
-@recipe("poisoned_contexts", config=PoisonedModelsTraining(), measure=_measure)
-def poisoned_models_weights(config: PoisonedModelsTraining) -> State:
-    """Both kinds of model in every regime, named ``softmax.clean.*`` and so on, a row a seed."""
+@recipe(
+    "poisoned_contexts",
+    config=PoisonedModelsTraining(),
+    measure=functools.partial(_measured, regimes=REGIMES[:1]),
+)
+def clean_weights(config: PoisonedModelsTraining) -> State:
+    """Both kinds of model trained on clean contexts, ``softmax.clean.*`` ..., a row a seed."""
     state: State = {}
-    how = {"progress": False, "device": config.device}
+    for kind, loss in (("linear", query_loss), ("softmax", prefix_error)):
+        run = train(
+            getattr(config, kind),
+            config.task("clean"),
+            replace(config.run(kind), seeds=config.seeds),
+            loss=loss,
+            progress=False,
+            device=config.device,
+        )
+        state |= {f"{kind}.clean.{key}": value for key, value in run.state.items()}
+    return state
+
+
+@recipe(
+    "adversarial_training",
+    config=PoisonedModelsTraining(),
+    measure=functools.partial(_measured, regimes=REGIMES[1:]),
+)
+def poisoned_weights(config: PoisonedModelsTraining) -> State:
+    """The same models trained further on poisoned contexts, ``softmax.noise.*`` and so on.
+
+    Kept in half precision, and measured as kept: two regimes in the space of one.
+    """
+    clean, state = clean_weights(config), {}
     attack = functools.partial(attacked_loss, budget=config.budget)
-    for kind, plain, first, further in (
-        ("linear", query_loss, config.linear_run(), config.linear_run()),
-        ("softmax", prefix_error, config.softmax_run(False), config.softmax_run(True)),
-    ):
-        task, build = config.task("clean"), getattr(config, kind)
-        clean = train(build, task, replace(first, seeds=config.seeds), loss=plain, **how)
-        state |= {f"{kind}.clean.{key}": value for key, value in clean.state.items()}
+    for kind, plain in (("linear", query_loss), ("softmax", prefix_error)):
+        starts = poisoned_models(config, clean, kind, "clean")
         for regime, loss in (("noise", plain), ("attack", attack)):
-            task = config.task(regime)
             runs = [
                 train(
-                    clean.model(row), task, replace(further, seeds=(1000 + seed,)), loss=loss, **how
-                )
-                for row, seed in enumerate(config.seeds)
+                    start.requires_grad_(True),
+                    config.task(regime),
+                    replace(config.run(kind, further=True), seeds=(1000 + seed,)),
+                    loss=loss,
+                    progress=False,
+                    device=config.device,
+                ).state
+                for start, seed in zip(starts, config.seeds, strict=True)
             ]
             state |= {
-                f"{kind}.{regime}.{key}": torch.cat([run.state[key] for run in runs])
-                for key in clean.state
+                f"{kind}.{regime}.{key}": torch.cat([run[key] for run in runs]).half()
+                for key in runs[0]
             }
     return state
