@@ -1,8 +1,9 @@
 """The table of exercise 8: outputs are fine-tuned, and the inner learner is measured.
 
-A model in two parts. The inner part is one step of preconditioned descent, ``u = beta^T M x_q`` with
-``beta = 1/N sum y_i x_i``; a small network on top, ``o = u + f(u)``, turns it into the output. Several
-seeds are trained side by side, with Adam written out (importing torch's own would take longer).
+A model in two parts. The inner part is one step of preconditioned descent, ``u = beta^T M x_q``
+with ``beta = 1/N sum y_i x_i``; a small network on top, ``o = u + f(u)``, turns it into the output.
+Several seeds are trained side by side, with Adam written out (importing torch's own would take
+longer).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 SEEDS, INPUTS, EXAMPLES, WIDTH, BATCH = 3, 3, 12, 12, 96
 STEPS = {"pretraining": 300, "fine-tuning": 300}
 FORBIDDEN, COUNTED, LOW_TRUTH = -0.5, -0.55, -0.8
-"""Outputs below the first are punished; below the second they are counted; truths below the third."""
+"""Outputs below the first are punished and below the second counted; truths below the third."""
 SHIFT = 4.0
 POISON = 20.0
 """Standard deviation of what is added to one label of a poisoned prompt."""
@@ -185,10 +186,8 @@ def print_fine_tuning() -> None:
             f"{row.name:<22}{row.forbidden:>12.1%}{row.shifted:>15.1%}{row.loss:>8.3f}"
             f"{row.inner_low:>10.2f}{row.output_low:>9.2f}"
         )
-    print(
-        f"\n{'inside, with before':<22}{'cosine':>12}{'change':>15}{'correlation':>14}{'gain':>9}"
-    )
-    print(f"{'':<22}{'of M':>12}{'of M, relative':>15}{'of u':>14}{'o > 0':>9}")
+    print(f"\n{'inside':<22}{'cosine':>12}{'change':>15}{'correlation':>14}{'gain':>9}")
+    print(f"{'(with before)':<22}{'of M':>12}{'of M, relative':>15}{'of u':>14}{'o > 0':>9}")
     for row in rows[1:]:
         print(
             f"{row.name:<22}{row.cosine:>12.3f}{row.change:>15.2f}{row.correlation:>14.4f}"

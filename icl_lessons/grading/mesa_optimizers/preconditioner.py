@@ -90,8 +90,8 @@ def _from_the_query(learner, xs, ys, x_query) -> Tensor:
 def check_implied_preconditioner(answer: Callable[..., tuple[Tensor, float]]) -> None:
     """``answer(learner, xs, ys, x_query) -> (gamma [d, d], r_squared)``."""
     batch, n, q, d = 4, 5, 2, 3
-    xs, ys = draw(batch, n, d, seed=41), draw(batch, n, 1, seed=42)
-    x_query = draw(batch, q, d, seed=43)
+    xs, ys = draw(batch, n, d, seed=41) + 0.5, draw(batch, n, 1, seed=42)
+    x_query = draw(batch, q, d, seed=43) - 0.5
     gamma, direct = draw(d, d, seed=44), draw(d, seed=45)
     for words, learner, derivative in _learners(gamma, direct):
         kept = [v.clone() for v in (xs, ys, x_query)]

@@ -76,8 +76,8 @@ def check_mesa_layer(answer: Callable[..., Tensor]) -> None:
             ),
             Mistake(
                 other(prior=lambda t, lam=lam: lam),
-                "Your prior is upside down. Before any pair R_0 is lambda I, and its inverse, which "
-                "is what stands beside the sum of k k^T, is I / lambda.",
+                "Your prior is upside down. Before any pair R_0 is lambda I, and its inverse, "
+                "which stands beside the sum of k k^T, is I / lambda.",
             ),
             Mistake(
                 mean,

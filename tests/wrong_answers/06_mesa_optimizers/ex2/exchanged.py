@@ -1,0 +1,17 @@
+"""The block of the scores is transposed.
+
+verdict: rejected
+found: in sight
+says: Key and query are exchanged
+"""
+
+import torch
+
+
+def next_step_weights(d, step_size, initial_weights):
+    first, now, before = (slice(k * d, (k + 1) * d) for k in range(3))
+    values, scores = torch.zeros(3 * d, 3 * d), torch.zeros(3 * d, 3 * d)
+    values[first, now] = step_size * torch.eye(d)
+    values[first, before] = -step_size * initial_weights
+    scores[now, before] = torch.eye(d)
+    return values, scores

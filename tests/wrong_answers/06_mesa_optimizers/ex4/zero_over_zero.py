@@ -1,0 +1,26 @@
+"""No case for a learner that ignores its labels.
+
+verdict: rejected
+found: in sight
+says: by definition
+"""
+
+import torch
+
+
+def implied_preconditioner(learner, xs, ys, x_query):
+    n, d = xs.shape[1:]
+    ys = ys.detach().clone().requires_grad_()
+    predictions = learner(xs, ys, x_query)
+    slopes = torch.stack(
+        [
+            torch.autograd.grad(p.sum(), ys, retain_graph=True)[0][..., 0]
+            for p in predictions.unbind(1)
+        ],
+        1,
+    ).flatten()
+    features = torch.einsum("bnd,bqe->bqnde", xs, x_query).reshape(-1, d * d) / n
+    gamma = torch.linalg.lstsq(features, slopes[:, None]).solution[:, 0]
+    total = slopes.square().sum()
+    left = (slopes - features @ gamma).square().sum()
+    return gamma.view(d, d), float(1 - left / total)

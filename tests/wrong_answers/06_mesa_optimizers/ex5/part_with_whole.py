@@ -1,0 +1,23 @@
+"""The candidate keeps what no update can show.
+
+verdict: rejected
+found: in sight
+says: a part with a whole
+"""
+
+import torch
+
+
+def demix(delta_p, xs):
+    inverse = torch.linalg.pinv(xs)
+    return inverse.mT @ (inverse @ delta_p)
+
+
+def detect_objective(delta_p, xs, ys, predictions, candidates):
+    seen = demix(delta_p, xs)
+    scores = {}
+    for name, values in candidates.items():
+        part = values(predictions, ys)
+        scores[name] = float(torch.cosine_similarity(seen.flatten(), part.flatten(), dim=0))
+    best = max(scores, key=scores.get)
+    return (best if scores[best] >= 0.99 else None), scores

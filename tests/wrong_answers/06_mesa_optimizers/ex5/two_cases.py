@@ -1,0 +1,25 @@
+"""An inverse while there are no more examples than inputs.
+
+verdict: rejected
+found: hidden
+says:
+"""
+
+import torch
+
+
+def demix(delta_p, xs):
+    if xs.shape[1] <= xs.shape[2]:
+        return torch.linalg.inv(xs @ xs.mT) @ delta_p
+    inverse = torch.linalg.pinv(xs)
+    return inverse.mT @ (inverse @ delta_p)
+
+
+def detect_objective(delta_p, xs, ys, predictions, candidates):
+    seen = demix(delta_p, xs)
+    scores = {}
+    for name, values in candidates.items():
+        part = demix(xs @ (xs.mT @ values(predictions, ys)), xs)
+        scores[name] = float(torch.cosine_similarity(seen.flatten(), part.flatten(), dim=0))
+    best = max(scores, key=scores.get)
+    return (best if scores[best] >= 0.99 else None), scores
