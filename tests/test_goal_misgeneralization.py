@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_lessons.declare import result_of
 from icl_lessons.mesa_optimization.experiments import goal_misgeneralization as experiments
 from icl_lessons.mesa_optimization.goal_misgeneralization import (
     MergedLinearAttention,
@@ -118,7 +117,9 @@ def test_bad_input_is_named():
 
 
 def test_the_experiment_tells_the_two_failures_apart():
-    result = result_of("goal_misgeneralization", "lesson")
+    result = experiments.goal_misgeneralization(
+        experiments.GoalMisgeneralizationConfig(n_fit=3000, n_test=500, n_labels=60)
+    )
     assert np.abs(result.recovered - result.layer_matrix).max() < 1e-10
     assert (result.layer_r_squared > 1 - 1e-10).all()
     assert (result.error("layer", "corr", "anti") < 0.2).all()
