@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from icl_lessons.mesa_optimization.preconditioned_sequence import read_out
 from icl_lessons.mesa_optimization.sequence_construction import (
     next_step_descent,
-    next_step_loss,
     prefix_sums,
 )
 from icl_lessons.models.attention import SelfAttention, causal_mask
@@ -276,11 +275,6 @@ def prompt_loss(model: SeparatedPrompts, batch: Sequences) -> Float[Tensor, ""]:
     """``1/2 |y_hat_i - y_i|^2`` averaged over all pairs but the first."""
     error = model(batch.states) - batch.states[:, 1::2]
     return 0.5 * error[:, 1:].square().sum(-1).mean()
-
-
-def few_shot_losses(predictions: States, prompt: States) -> Float[Tensor, " pairs"]:
-    """``1/2 E |y_hat_i - y_i|^2`` after ``0, 1, ...`` pairs, from predictions at all positions."""
-    return next_step_loss(predictions, prompt)[0::2]
 
 
 # --- looking inside models on raw states ----------------------------------------------------------
