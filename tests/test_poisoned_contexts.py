@@ -48,7 +48,7 @@ def close(got, expected):
 
 
 @given(SIZES, st.integers(1, 40), st.floats(0, 1.5))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_influences_are_what_the_learner_does_with_a_label(sizes, steps, step_size):
     xs, ys, x_query = draw(*sizes, m=2, n_query=3)
     step_size = step_size / xs.square().sum((1, 2)).max().item() * xs.shape[1]  # converges
@@ -74,7 +74,7 @@ def test_a_direction_without_curvature_moves_as_fast_as_there_are_steps():
 
 
 @given(SIZES, st.floats(0.01, 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_leave_one_out_is_ridge_without_the_example(sizes, penalty):
     d, n, seed = sizes
     xs, ys, _ = draw(d, n + 1, seed, m=2)
@@ -87,7 +87,7 @@ def test_leave_one_out_is_ridge_without_the_example(sizes, penalty):
 
 
 @given(SIZES, st.floats(0.1, 5), st.sampled_from(["l2", "linf", "one"]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_label_change_within_the_budget_moves_further(sizes, budget, norm):
     xs, ys, x_query = draw(*sizes, n_query=2)
     influence = ridge_influence(xs, x_query, 0.5)
@@ -111,7 +111,7 @@ def test_no_label_change_within_the_budget_moves_further(sizes, budget, norm):
 
 
 @given(SIZES, st.floats(0.2, 4), st.floats(0.2, 4), st.floats(0.1, 2))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_the_worst_pair_for_one_step(sizes, input_budget, label_budget, step_size):
     xs, ys, x_query = draw(*sizes)
     learner, options = GradientDescent(step_size), (step_size,)
@@ -138,7 +138,7 @@ def test_the_worst_pair_for_one_step(sizes, input_budget, label_budget, step_siz
 
 
 @given(SIZES, st.floats(0.2, 20), st.floats(0.05, 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_ridge_has_a_worst_pair_whatever_the_size_of_inputs(sizes, label_budget, penalty):
     xs, ys, x_query = draw(*sizes)
     learner = Ridge(penalty)
@@ -157,7 +157,7 @@ def test_ridge_has_a_worst_pair_whatever_the_size_of_inputs(sizes, label_budget,
 
 
 @given(SIZES, st.floats(-30, 30), st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_a_hijack_reaches_its_target(sizes, wanted, replacing):
     xs, ys, x_query = draw(*sizes)
     target = torch.full((3,), wanted, dtype=torch.float64)
@@ -177,7 +177,7 @@ def test_the_hijacking_label_of_one_step_counts_the_added_example():
 
 
 @given(SIZES, st.floats(0, 100), st.floats(-10, 10))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_the_scaling_attack_on_ridge_in_closed_form(sizes, scale, label):
     xs, ys, x_query = draw(*sizes)
     context = scaling_attack(xs, ys, x_query, scale, label)
@@ -188,7 +188,7 @@ def test_the_scaling_attack_on_ridge_in_closed_form(sizes, scale, label):
 
 
 @given(st.integers(1, 5), st.integers(1, 8), st.integers(0, 2**31))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_smaller_set_of_flips_turns_the_answer(d, n, seed):
     xs, ys, x_query = draw(d, n, seed)
     learner = Ridge(0.2)

@@ -3,11 +3,10 @@
 import itertools
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.declare import Evidence, claim, passed
 from icl_lessons.estimators.descent import GradientDescent
 from icl_lessons.estimators.least_squares import Ridge, ridge_weights
 from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
@@ -30,11 +29,10 @@ from icl_lessons.runtime import Scale, seeded
 SURGERY = "mesa_optimization/surgery"
 ANWAR = {"paper": "anwar2024adversarial", "chapter": SURGERY}
 OWN = ANWAR | {"where": "the course's own analysis of the setting"}
-REPORT = ANWAR | {"where": "the abstract, as the course's notes report it"}
 
 
-def _cases(count: int, seed: int, most: int = 20) -> Iterator[tuple[Tensor, ...]]:
-    """Random contexts of three rows in float64: inputs, labels, query, and three numbers in (0, 1)."""
+def _cases(count: int, seed: int, most: int = 20) -> Iterator[tuple]:
+    """Random contexts, three at a time, in float64: inputs, labels, query, and three numbers."""
     generator = seeded(seed)
     for _ in range(count):
         d, n = (int(torch.randint(1, k + 1, (), generator=generator)) for k in (8, most))
@@ -46,9 +44,6 @@ def _cases(count: int, seed: int, most: int = 20) -> Iterator[tuple[Tensor, ...]
 def _stable(xs: Tensor) -> float:
     """A step size at which descent on each of the contexts converges."""
     return 1.0 / (torch.linalg.matrix_norm(xs, 2).square().max() / xs.shape[1]).item()
-
-
-# --- identities ---------------------------------------------------------------------------------
 
 
 @claim(
@@ -148,7 +143,6 @@ def one_pair_hijacks(scale: Scale) -> Evidence:
         measured=worst,
         bound=1e-10,
         unit=RELATIVE_ERROR,
-        reported=0.0,
         note="The label needed for one step has N + 1 in it, not N: the prompt is longer by one.",
     )
 
@@ -280,254 +274,4 @@ def flips_needed(scale: Scale) -> Evidence:
         measured=float(difference),
         bound=1e-10,
         unit="largest difference from trying all sets of flips, in labels",
-    )
-
-
-# --- trained models -----------------------------------------------------------------------------
-
-
-def _of(scale: Scale, field: str, learner: str) -> np.ndarray:
-    """One learner's part of a field of the experiment, first axis the seeds."""
-    result = result_of("poisoned_contexts", scale)
-    return getattr(result, field)[:, result.learners.index(learner)]
-
-
-@claim(
-    "anwar2024-one-example-drives-linear",
-    kind="experiment",
-    says="One example drives a trained single-layer linear transformer to an arbitrary output.",
-    **REPORT,
-)
-def one_example_drives_linear(scale: Scale) -> Evidence:
-    share = _of(scale, "hijacked", "linear layer")
-    off = np.abs(share - 1)
-    return Evidence(
-        measured=off.max().item(),
-        bound=0.1,
-        unit="share of the way by which a pair made for one step misses, median, worst seed",
-        samples=passed(off <= 0.1),
-        note="The target is 25 standard deviations of a target away. The pair is computed for one "
-        "step of descent; the trained layer's weights are not used.",
-    )
-
-
-@claim(
-    "anwar2024-softmax-resists-transfer",
-    kind="experiment",
-    says="A softmax transformer hardly moves under the pair that hijacks one step of descent.",
-    **REPORT,
-)
-def softmax_resists_transfer(scale: Scale) -> Evidence:
-    share = np.abs(_of(scale, "hijacked", "transformer"))
-    return Evidence(
-        measured=share.max().item(),
-        bound=0.1,
-        unit="share of the way to the target, median, worst seed",
-        samples=passed(share <= 0.1),
-        note="Ridge moves by "
-        f"{words(_of(scale, 'hijacked', 'ridge'))} of the way under the same pair.",
-    )
-
-
-@claim(
-    "anwar2024-softmax-falls-to-gradients",
-    kind="experiment",
-    says="A gradient attack on one example moves the softmax transformer too.",
-    **REPORT,
-)
-def softmax_falls_to_gradients(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
-    own = result.own_shift[1]
-    ratio = (
-        own[:, result.learners.index("transformer")] / own[:, result.learners.index("linear layer")]
-    )
-    return Evidence(
-        measured=ratio.min().item(),
-        bound=0.5,
-        comparison="at least",
-        unit="mean shift over that of the linear layer under its own attack, worst seed",
-        samples=passed(ratio >= 0.5),
-        note="One label within 3 and its input within 2, each attack made on the model itself.",
-    )
-
-
-@claim(
-    "survey-final-norm-bounds-the-output",
-    kind="experiment",
-    says="What a gradient attack makes the transformer say stays below a bound of its read-out.",
-    **OWN,
-)
-def final_norm_bounds(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
-    ratio = result.output_largest / result.output_bound
-    return Evidence(
-        measured=ratio.max().item(),
-        bound=1.0,
-        unit="largest prediction met over the bound, worst seed",
-        samples=passed(ratio <= 1),
-        note="A layer norm before the read-out bounds every output of this model, at "
-        f"{words(result.output_bound)} for the seeds. No attack can reach an arbitrary output, and "
-        "that says nothing about how it learns in context.",
-    )
-
-
-@claim(
-    "anwar2024-transfer-between-small-models",
-    kind="experiment",
-    says="Attacks carry over between small models of one kind trained from different seeds.",
-    **REPORT,
-)
-def transfer_between_seeds(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
-    i = result.learners.index("transformer")
-    shares = result.transfer[:, i, i]
-    return Evidence(
-        measured=shares.min().item(),
-        bound=0.5,
-        comparison="at least",
-        unit="shift over that of the victim's own worst attack, mean, worst pair of seeds",
-        samples=passed(shares >= 0.5),
-        note="Gradient attacks on one label and its input, transformer to transformer.",
-    )
-
-
-@claim(
-    "anwar2024-transfer-to-least-squares",
-    kind="experiment",
-    says="Attacks made on a trained model carry over poorly to least squares.",
-    **REPORT,
-)
-def transfer_to_ridge(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
-    to = result.learners.index("ridge")
-    own = [result.learners.index(name) for name in ("linear layer", "transformer")]
-    shares, labels = result.transfer[:, own, to], result.transfer_labels[:, own, to]
-    return Evidence(
-        measured=shares.max().item(),
-        bound=0.5,
-        partial_bound=0.6,
-        unit="shift over that of ridge's own worst attack, mean, worst seed and model",
-        samples=passed(shares <= 0.5),
-        note="Labels and inputs attacked, linear layer "
-        f"{words(shares[:, 0])} and transformer {words(shares[:, 1])}. Labels alone: "
-        f"{words(labels[:, 0])} and {words(labels[:, 1])}.",
-    )
-
-
-@claim(
-    "survey-scaling-attack-linear-layer",
-    kind="experiment",
-    says="Under a pair of growing input the trained linear layer's output grows without limit.",
-    **OWN,
-)
-def scaling_on_linear_layer(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
-    said = _of(scale, "scaled", "linear layer")
-    tenfold = list(result.scales).index(10), list(result.scales).index(100)
-    exponent = np.log10(said[:, tenfold[1]] / said[:, tenfold[0]])
-    return Evidence(
-        measured=np.abs(exponent - 1).max().item(),
-        bound=0.1,
-        unit="error of the exponent between lengths 10 and 100, worst seed",
-        samples=passed(np.abs(exponent - 1) <= 0.1),
-        note="In proportion to the length, as one step's.",
-    )
-
-
-@claim(
-    "survey-scaling-attack-transformer",
-    kind="experiment",
-    says="Under the same pair the transformer rises less than ridge, and returns as ridge does.",
-    **OWN,
-)
-def scaling_on_transformer(scale: Scale) -> Evidence:
-    said, ridge = (np.abs(_of(scale, "scaled", name)) for name in ("transformer", "ridge"))
-    peak = said.max(1) / ridge.max(1)
-    returns = said[:, -1] <= 0.5 * said.max(1)
-    return Evidence(
-        measured=peak.max().item(),
-        bound=0.5,
-        unit="its highest mean prediction over ridge's, worst seed",
-        samples=passed((peak <= 0.5) & returns),
-        note="A seed passes that also came back below half of its highest at length 100.",
-    )
-
-
-@claim(
-    "survey-influence-predicts-small-changes",
-    kind="experiment",
-    says="Label Jacobians predict the transformer's worst label within a small budget.",
-    **OWN,
-)
-def influence_predicts_small(scale: Scale) -> Evidence:
-    budgets = list(result_of("poisoned_contexts", scale).budgets)
-    at = budgets.index(0.3)
-    ratio = (
-        _of(scale, "worst", "transformer")[:, at] / _of(scale, "predicted", "transformer")[:, at]
-    )
-    return Evidence(
-        measured=np.abs(ratio - 1).max().item(),
-        bound=0.2,
-        unit="relative error of the predicted worst shift at 0.3 standard deviations, worst seed",
-        samples=passed(np.abs(ratio - 1) <= 0.2),
-    )
-
-
-@claim(
-    "survey-influence-predicts-large-changes",
-    kind="experiment",
-    says="Label Jacobians predict the transformer's worst label within a large budget.",
-    **OWN,
-)
-def influence_predicts_large(scale: Scale) -> Evidence:
-    budgets = list(result_of("poisoned_contexts", scale).budgets)
-    at = budgets.index(10)
-    ratio = (
-        _of(scale, "predicted", "transformer")[:, at] / _of(scale, "worst", "transformer")[:, at]
-    )
-    return Evidence(
-        measured=ratio.max().item(),
-        bound=1.2,
-        unit="predicted over measured worst shift at 10 standard deviations, worst seed",
-        samples=passed(ratio <= 1.2),
-        note="The transformer stops listening to a label that is far off; its slopes at the clean "
-        "context do not know that. For learners linear in labels the ratio is 1.",
-    )
-
-
-@claim(
-    "survey-parity-flip-linear-layer",
-    kind="experiment",
-    says="Influence predicts how many flipped labels turn the trained linear layer's answer.",
-    **OWN,
-)
-def flips_of_linear_layer(scale: Scale) -> Evidence:
-    agree = _of(scale, "flips_agree", "linear layer")
-    return Evidence(
-        measured=agree.min().item(),
-        bound=0.9,
-        comparison="at least",
-        unit="share of contexts with the predicted number, worst seed",
-        samples=passed(agree >= 0.9),
-        note=f"On average {words(_of(scale, 'flips', 'linear layer'))} of 20 labels turn it; in a "
-        f"random order {words(_of(scale, 'flips_random', 'linear layer'))}.",
-    )
-
-
-@claim(
-    "survey-parity-flip-transformer",
-    kind="experiment",
-    says="Influence predicts how many flipped labels turn the transformer's answer.",
-    **OWN,
-)
-def flips_of_transformer(scale: Scale) -> Evidence:
-    agree = _of(scale, "flips_agree", "transformer")
-    return Evidence(
-        measured=agree.min().item(),
-        bound=0.9,
-        comparison="at least",
-        unit="share of contexts with the predicted number, worst seed",
-        samples=passed(agree >= 0.9),
-        note=f"Predicted {words(_of(scale, 'flips_predicted', 'transformer'))} of 20, needed "
-        f"{words(_of(scale, 'flips', 'transformer'))} in that order.",
     )

@@ -55,12 +55,12 @@ class PoisonedContextsConfig:
     ten_steps: float = 0.4
     penalty: float = 0.1
     label: float = 10.0
-    scales: tuple[float, ...] = (0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100)
+    scales: tuple[float, ...] = (0.5, 1, 2, 3, 5, 10, 30, 100)
     target: float = 25.0
-    budgets: tuple[float, ...] = (0.1, 0.3, 1, 3, 10, 30, 100)
+    budgets: tuple[float, ...] = (0.3, 1, 3, 10, 100)
     label_budget: float = 3.0
     input_budget: float = 2.0
-    attack_steps: int = 15
+    attack_steps: int = 10
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"
 
