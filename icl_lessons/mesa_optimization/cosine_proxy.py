@@ -126,7 +126,7 @@ def agreement_at(angle: float | Tensor, scale: float | int) -> Tensor:
         angle: ``theta``, between prediction and target, in radians.
         scale: ``s``, length of the target over that of the prediction.
     """
-    angle = torch.as_tensor(angle)
+    angle = angle if isinstance(angle, Tensor) else torch.tensor(angle, dtype=torch.float64)
     return scale * angle.sin() / (1 + scale**2 - 2 * scale * angle.cos()).sqrt()
 
 
@@ -141,7 +141,7 @@ def inner_learner(
 @torch.no_grad()
 def inner_path(
     loss: str, step_size: float | int, steps: int, start: Float[Tensor, "batch d d"], batch: Batch
-) -> Float[Tensor, "steps+1 2"]:
+) -> Float[Tensor, "{steps}+1 2"]:
     """:func:`scores` at the queries before the first layer and after each."""
     layer = ObjectiveLayer(INNER_LOSSES[loss].value, step_size)
     p, q = batch.xs @ start.mT, batch.x_query @ start.mT

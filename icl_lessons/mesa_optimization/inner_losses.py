@@ -245,8 +245,11 @@ class ObjectiveLayer:
 
     def tokens(
         self, xs: Tensor, ys: Tensor, p_context: Tensor, x_query: Tensor, p_query: Tensor
-    ) -> Float[Tensor, "batch n+n_query d+2*m"]:
-        """``[x | v | p]`` after the token-wise map and the leak; ``v = 0`` in queries."""
+    ) -> Float[Tensor, "batch sequence width"]:
+        """``[x | v | p]``, width ``d + 2 m``, after the token-wise map and the leak.
+
+        ``v = 0`` in queries.
+        """
         kept = 1 - self.step_size * self.leak
         context = torch.cat([xs, self.values(p_context, ys), kept * p_context], -1)
         query = torch.cat([x_query, torch.zeros_like(p_query), kept * p_query], -1)

@@ -253,9 +253,9 @@ def proxy_by_training(scale: Scale) -> Evidence:
         unit="likeness of the learned values to the cosine's minus to the squared loss's, lowest "
         "seed",
         samples=passed((proxy >= true) & np.array(named)),
-        note=f"Likeness (cosine) {words(proxy)} to the proxy's values, {words(true)} to the squared "
-        f"loss's; the detector names {', '.join(result.trained_detected[1])}. The base objective "
-        "is not copied inwards.",
+        note=f"Likeness (cosine) {words(proxy)} to the proxy's values, {words(true)} to the "
+        f"squared loss's; the detector names {', '.join(result.trained_detected[1])}. The base "
+        "objective is not copied inwards.",
     )
 
 

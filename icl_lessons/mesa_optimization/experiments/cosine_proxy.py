@@ -133,7 +133,8 @@ class CosineProxyConfig:
         angle: how far a ``near`` start is turned away from the task, in radians; a ``far`` start is
             an unrelated rotation. Both make predictions of length 1.
         scales: lengths of the targets.
-        step_sizes: of the squared and of the cosine layer; ``steps`` layers each.
+        step_sizes: of the squared and of the cosine layer; ``steps`` layers
+            each, of which the first ``path_steps`` are watched one by one.
         seeds: each draws its own contexts, and trains its own learners.
         device: where to train.
     """
@@ -141,16 +142,17 @@ class CosineProxyConfig:
     training: CosineProxyTraining = CosineProxyTraining()
     d: int = 4
     n_context: int = 12
-    contexts: int = 48
+    contexts: int = 32
     angle: float = 0.1
     scales: tuple[float, ...] = (0.33, 0.5, 1.0, 2.0, 3.0)
     step_sizes: tuple[float, float] = (1.0, 0.5)
-    steps: int = 200
+    steps: int = 400
+    path_steps: int = 40
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"
 
     def __post_init__(self):
-        for name in ("d", "n_context", "contexts", "steps"):
+        for name in ("d", "n_context", "contexts", "steps", "path_steps"):
             check_integer(name, getattr(self, name), at_least=1)
         for scale in (*self.scales, *self.step_sizes):
             check_number("scales, step_sizes", scale, positive=True)
@@ -291,7 +293,7 @@ def cosine_proxy(config: CosineProxyConfig) -> CosineProxyResult:
     final = np.empty((*shape, 2))
     agreement, squared_score = np.empty(shape[2:]), np.empty(shape[2:])
     detected = np.empty(shape[2:], dtype=bool)
-    paths = np.empty((len(LOSSES), len(config.seeds), config.steps + 1, 2))
+    paths = np.empty((len(LOSSES), len(config.seeds), config.path_steps + 1, 2))
     with one_thread(), torch.no_grad():
         for j, seed in enumerate(config.seeds):
             for k, scale in enumerate(config.scales):
@@ -306,10 +308,11 @@ def cosine_proxy(config: CosineProxyConfig) -> CosineProxyResult:
                 agreement[j, k] = value_agreement(batch.xs @ starts[0].mT, batch.ys).mean().item()
                 for i, (name, size) in enumerate(zip(LOSSES, config.step_sizes, strict=True)):
                     for s, start in enumerate(starts):
-                        path = inner_path(name, size, config.steps, start, batch).numpy()
-                        final[i, s, j, k] = path[-1]
-                        if s == 1 and scale == 3.0:
-                            paths[i, j] = path
+                        learner = inner_learner(name, size, config.steps, start)
+                        final[i, s, j, k] = scores(learner(*batch.context), batch.y_query)
+                    if scale == 3.0:
+                        path = inner_path(name, size, config.path_steps, starts[1], batch)
+                        paths[i, j] = path.numpy()
                 layer = inner_learner("cosine", config.step_sizes[1], 1, starts[0])
                 found = detect_objective(layer.after(0), layer, batch)
                 detected[j, k] = found.loss == "cosine"

@@ -29,14 +29,13 @@ def draw_agreement(ax: Axes, result: "CosineProxyResult") -> None:
 
 def draw_path(ax: Axes, result: "CosineProxyResult") -> None:
     """Layer by layer on targets of length 3: what the proxy scores, and the error of both."""
-    shown = slice(0, min(41, result.path_error.shape[2]))
-    layers = np.arange(result.path_error.shape[2])[shown]
+    layers = np.arange(result.path_error.shape[2])
     for values, color, style, text in (
         (result.path_error[0], TRUE, "trained", "squared learner, error"),
         (result.path_error[1], PROXY, "construction", "cosine learner, error"),
         (result.path_cosine[1], COLORS["bayesian"], "textbook", "cosine learner, cosine"),
     ):
-        band(ax, layers, values[:, shown], color=color, label=text, **LINE_STYLES[style])
+        band(ax, layers, values, color=color, label=text, **LINE_STYLES[style])
     ax.set(xlabel="layers", ylabel="E |ŷ − y|², or cosine", ylim=(-0.3, 11))
     ax.legend(loc="upper right")
 
