@@ -1,0 +1,270 @@
+"""One block that learned regression in context, read as a weight update for every token.
+
+The experiment of Dherin et al., section 4, with the controls that say what it shows: blocks that
+were never trained, updates used for another query, fine-tuning at the paper's learning rate and at
+the best one, and the context in another order.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from icl_lessons.declare import experiment
+from icl_lessons.implicit_dynamics.block_regressor import (
+    BlockRegressor,
+    fine_tuned_losses,
+    without_context,
+)
+from icl_lessons.implicit_dynamics.contextual_blocks import AttentionBlockConfig
+from icl_lessons.implicit_dynamics.figures import token_by_token as figures
+from icl_lessons.implicit_dynamics.token_path import TokenPath, token_path
+from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
+from icl_lessons.tasks.regression import LinearRegression
+from icl_lessons.training import TrainingConfig, train
+from icl_lessons.types import Batch
+from icl_lessons.zoo import State, models_from, recipe
+
+TEST_SEED = 2_507_160
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockTraining:
+    """What the weights of the trained blocks depend on.
+
+    Attributes:
+        d: coordinates of an input; tasks and inputs are standard normal, without noise.
+        n_context: examples in a training context.
+        width, hidden, heads: of the block; heads of ``width / heads`` each.
+        steps, batch_size, learning_rate: of Adam on ``1/2 (y_hat - y)^2`` at the query.
+        seeds: one block each.
+    """
+
+    d: int = 2
+    n_context: int = 30
+    width: int = 32
+    hidden: int = 128
+    heads: int = 8
+    steps: int = 1500
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    seeds: tuple[int, ...] = (0, 1, 2)
+    device: str = "cpu"
+
+    def __post_init__(self):
+        for name in ("d", "n_context", "width", "hidden", "heads", "steps", "batch_size"):
+            check_integer(name, getattr(self, name), at_least=1)
+        check_number("learning_rate", self.learning_rate, positive=True)
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} do not divide width {self.width}")
+
+    def build(self, generator: torch.Generator) -> BlockRegressor:
+        """A block before training."""
+        shape = AttentionBlockConfig(
+            width=self.width,
+            hidden=self.hidden,
+            heads=self.heads,
+            head_width=self.width // self.heads,
+            reads="attention",
+            skip=False,
+        )
+        return BlockRegressor(self.d, shape, generator=generator)
+
+    @property
+    def task(self) -> LinearRegression:
+        """The tasks."""
+        return LinearRegression(d=self.d)
+
+
+def _measure(state: State, config: BlockTraining) -> dict[str, float]:
+    batch = config.task.sample(4096, config.n_context, generator=seeded(TEST_SEED))
+    with torch.no_grad(), one_thread():
+        models = models_from(config.build(seeded(0)), state)
+        return {
+            f"loss {seed}": 0.5 * (model(*batch.context) - batch.y_query).square().mean().item()
+            for seed, model in zip(config.seeds, models, strict=True)
+        }
+
+
+@recipe("block_regressor", config=BlockTraining(), measure=_measure)
+def block_regressor_weights(config: BlockTraining) -> State:
+    """Trained blocks, one row for each seed."""
+    settings = TrainingConfig(
+        steps=config.steps,
+        batch_size=config.batch_size,
+        n_context=config.n_context,
+        learning_rate=config.learning_rate,
+        seeds=config.seeds,
+    )
+    return train(config.build, config.task, settings, device=config.device).state
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenByTokenConfig(BlockTraining):
+    """The blocks, and what is measured of them.
+
+    Attributes:
+        n_tasks: contexts for losses and increments.
+        n_fine_tuned: contexts on which a dense matrix is fine-tuned.
+        learning_rates: of the fine-tuning, the paper's first.
+    """
+
+    n_tasks: int = 200
+    n_fine_tuned: int = 100
+    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("n_tasks", "n_fine_tuned"):
+            check_integer(name, getattr(self, name), at_least=1)
+
+    @property
+    def training(self) -> BlockTraining:
+        """What the weights depend on."""
+        names = BlockTraining.__dataclass_fields__
+        return BlockTraining(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True)
+class TokenByTokenResult:
+    """Losses are ``1/2 E (y_hat - y)^2``; the first axis is the seed, the last the token.
+
+    Attributes:
+        loss: of the block with its first ``i`` tokens, ``[seeds, n + 1]``.
+        residual: largest difference to the block with updated weights and no context, ``[seeds]``.
+        increments, untrained_increments: mean ``|W_{i+1} - W_i|_F``, ``[seeds, n]``.
+        relative_size: median of ``|W_n - W_0|_F / |W_0|_F``, ``[seeds]``.
+        untrained_loss: ``[seeds, n + 1]``.
+        fine_tuned: ``[seeds, learning rates, n + 1]``.
+        learning_rates: of the fine-tuning.
+        swapped: mean error of an update used for another query, ``[seeds]``.
+        unswapped: mean error without any update, ``[seeds]``.
+        order_end, order_middle: relative difference of the weights after all and after half of the
+            tokens when the context is reversed, ``[seeds]``.
+    """
+
+    loss: Float[np.ndarray, "seeds n_plus_1"]
+    residual: Float[np.ndarray, " seeds"]
+    increments: Float[np.ndarray, "seeds n"]
+    untrained_increments: Float[np.ndarray, "seeds n"]
+    relative_size: Float[np.ndarray, " seeds"]
+    untrained_loss: Float[np.ndarray, "seeds n_plus_1"]
+    fine_tuned: Float[np.ndarray, "seeds rates n_plus_1"]
+    learning_rates: tuple[float, ...]
+    swapped: Float[np.ndarray, " seeds"]
+    unswapped: Float[np.ndarray, " seeds"]
+    order_end: Float[np.ndarray, " seeds"]
+    order_middle: Float[np.ndarray, " seeds"]
+    models: list = field(repr=False, metadata={"stored": False})
+
+    def slope(self, increments: Float[np.ndarray, "seeds n"], start: int = 4) -> np.ndarray:
+        """Slope of log increment on log token, from token ``start + 1`` on, for each seed."""
+        tokens = np.log(np.arange(start + 1, increments.shape[1] + 1))
+        return np.polyfit(tokens, np.log(increments[:, start:]).T, 1)[0]
+
+    @property
+    def best_rate(self) -> Float[np.ndarray, " seeds"]:
+        """The learning rate whose fine-tuning ends lowest, for each seed."""
+        return np.array(self.learning_rates)[self.fine_tuned[:, :, -1].argmin(1)]
+
+    def summary(self) -> str:
+        """The figures in a few lines."""
+        rows = [
+            ("loss without and with all tokens", f"{self.loss[:, 0]} {self.loss[:, -1]}"),
+            ("largest residual", f"{self.residual.max():.1e}"),
+            ("slope of increments, trained", f"{self.slope(self.increments)}"),
+            ("slope of increments, untrained", f"{self.slope(self.untrained_increments)}"),
+            ("fine-tuned at the paper's rate", f"{self.fine_tuned[:, 0, -1]}"),
+            ("fine-tuned at the best rate", f"{self.fine_tuned[:, :, -1].min(1)}"),
+        ]
+        return "\n".join(f"{name:36s}{value}" for name, value in rows)
+
+
+def _half_square(prediction: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
+    return 0.5 * (prediction - batch.y_query)[:, 0, 0].square()
+
+
+def _path_losses(model: BlockRegressor, path: TokenPath, batch: Batch) -> Tensor:
+    """Losses of the block alone under each weight matrix of a path, ``[n + 1, batch]``."""
+    weights = path.weights
+    return torch.stack(
+        [
+            _half_square(without_context(model, batch.x_query, weights[:, i]), batch)
+            for i in range(weights.shape[1])
+        ]
+    )
+
+
+def _measured(config: TokenByTokenConfig, model: BlockRegressor, untrained: BlockRegressor):
+    batch = config.task.sample(
+        config.n_tasks, config.n_context, generator=seeded(TEST_SEED), dtype=torch.float64
+    )
+    context, query = model.tokens(*batch.context)
+    path = token_path(model.block, context, query)
+    with_context = torch.stack(
+        [
+            _half_square(model(batch.xs[:, :i], batch.ys[:, :i], batch.x_query), batch)
+            for i in range(config.n_context + 1)
+        ]
+    )
+    updated = _path_losses(model, path, batch)
+    mixed = without_context(model, batch.x_query.roll(1, 0), path.weights[:, -1])
+    alone = without_context(model, batch.x_query.roll(1, 0), path.weights[:, 0])
+    truth = model(batch.xs, batch.ys, batch.x_query.roll(1, 0))
+    reversed_path = token_path(model.block, context.flip(1), query).weights
+    change = (path.weights - path.weights[:, :1]).flatten(2).norm(dim=-1)
+    other = (path.weights - reversed_path).flatten(2).norm(dim=-1)
+    half = config.n_context // 2
+    few = batch.xs[: config.n_fine_tuned], batch.ys[: config.n_fine_tuned]
+    asked = batch.x_query[: config.n_fine_tuned], batch.y_query[: config.n_fine_tuned]
+
+    def evaluate(weights: Tensor) -> Tensor:
+        return 0.5 * (without_context(model, asked[0], weights) - asked[1])[:, 0, 0].square()
+
+    raw = token_path(untrained.block, *untrained.tokens(*batch.context))
+    return {
+        "loss": with_context.mean(1),
+        "residual": (with_context - updated).abs().max(),
+        "increments": path.increments.mean(0),
+        "untrained_increments": raw.increments.mean(0),
+        "relative_size": (change[:, -1] / model.block.dense_weight.norm()).median(),
+        "untrained_loss": _path_losses(untrained, raw, batch).mean(1),
+        "fine_tuned": torch.stack(
+            [
+                fine_tuned_losses(model, *few, evaluate, rate).mean(1)
+                for rate in config.learning_rates
+            ]
+        ),  # fmt: skip
+        "swapped": (mixed - truth).abs().mean(),
+        "unswapped": (alone - truth).abs().mean(),
+        "order_end": (other[:, -1] / change[:, -1]).max(),
+        "order_middle": (other[:, half] / change[:, -1]).mean(),
+    }
+
+
+@experiment(
+    "token_by_token",
+    paper="dherin2025learning",
+    chapter="implicit_dynamics/token_by_token",
+    configs={
+        Scale.LESSON: TokenByTokenConfig(),
+        Scale.PAPER: TokenByTokenConfig(n_context=100, steps=100_000, n_tasks=1000),
+    },
+    figure=figures.token_by_token,
+)
+def token_by_token(config: TokenByTokenConfig) -> TokenByTokenResult:
+    """The weights that stand for each part of a context: losses, increments, fine-tuning."""
+    state = block_regressor_weights(config.training)
+    measured, models = [], []
+    with one_thread():
+        for seed, model in zip(
+            config.seeds, models_from(config.build(seeded(0)), state), strict=True
+        ):
+            model = model.double().requires_grad_(False)
+            untrained = config.build(seeded(seed)).double().requires_grad_(False)
+            measured.append(_measured(config, model, untrained))
+            models.append(model)
+    stacked = {name: np.stack([m[name].numpy() for m in measured]) for name in measured[0]}
+    return TokenByTokenResult(**stacked, learning_rates=config.learning_rates, models=models)
