@@ -32,7 +32,7 @@ from icl_lessons.mesa_optimization.sequence_construction import (
     block_rows,
     one_step_weights,
     positioned_states,
-    previous_states,
+    prefix_sums,
 )
 from icl_lessons.models.attention import Kind, SelfAttention, causal_mask
 from icl_lessons.runtime import check_integer, check_number, check_tensor
@@ -48,14 +48,18 @@ def preconditioning_systems(
 ) -> Float[Tensor, "batch length d d"]:
     """``A_t = sum_{t' < t} s_{t'} s_{t'}^T + I / lambda`` at every position."""
     check_number("regularization", regularization, positive=True)
-    before = previous_states(states)
-    covariance = torch.einsum("bti,btj->btij", before, before).cumsum(1)
+    covariance, _ = prefix_sums(states)
     return covariance + torch.eye(states.shape[2]).to(states) / regularization
 
 
 def preconditioned_queries(states: States, regularization: float | int) -> States:
     """``H*_t s_t = A_t^{-1} s_t``: what the layers approach."""
     return torch.linalg.solve(preconditioning_systems(states, regularization), states)
+
+
+def read_out(queries: Float[Tensor, "*steps batch length d"], states: States) -> Tensor:
+    """``(sum_{t' <= t} s_{t'} s_{t'-1}^T) q_t``, the last layer's work, for a path of queries."""
+    return torch.einsum("btij,...btj->...bti", prefix_sums(states)[1], queries)
 
 
 def largest_step_size(states: States, regularization: float | int) -> float:

@@ -45,13 +45,22 @@ def previous_states(states: States) -> States:
     return F.pad(states, (0, 0, 1, 0))[:, :-1]
 
 
+def prefix_sums(
+    states: States,
+) -> tuple[Float[Tensor, "batch length d d"], Float[Tensor, "batch length d d"]]:
+    """``sum s_{t'} s_{t'}^T`` and ``sum s_{t'+1} s_{t'}^T`` over ``t' < t``, for every ``t``."""
+    before = previous_states(states)
+    return (
+        torch.einsum("bti,btj->btij", before, before).cumsum(1),
+        torch.einsum("bti,btj->btij", states, before).cumsum(1),
+    )
+
+
 def mesa_gradient(
     weights: Float[Tensor, "batch length d d"], states: States
 ) -> Float[Tensor, "batch length d d"]:
     """``grad L_t`` at a matrix for every position: the transitions that position ``t`` has seen."""
-    before = previous_states(states)
-    covariance = torch.einsum("bti,btj->btij", before, before).cumsum(1)
-    products = torch.einsum("bti,btj->btij", states, before).cumsum(1)
+    covariance, products = prefix_sums(states)
     return weights @ covariance - products
 
 
@@ -73,9 +82,10 @@ def next_step_descent(
     check_integer("steps", steps, at_least=0)
     start = _initial(initial_weights, states)
     weights = start.expand(*states.shape[:2], -1, -1)
+    covariance, products = prefix_sums(states)
     path = [states @ start.mT]
     for _ in range(steps):
-        weights = weights - step_size * mesa_gradient(weights, states)
+        weights = weights - step_size * (weights @ covariance - products)
         path.append(torch.einsum("btij,btj->bti", weights, states))
     return torch.stack(path)
 
@@ -177,6 +187,26 @@ def stacked_weights(d: int, step_size: float | int, dtype: torch.dtype = torch.f
         torch.stack([residual, residual]),
         step_size * torch.stack([prediction.mT, -residual.mT]),
     )
+
+
+def online_predictions(states: States) -> States:
+    """Predictions of ``s_{t+1}`` by an online pass: ``Phi <- Phi + (s_t - Phi s_{t-1}) s_{t-1}^+``.
+
+    Each transition is fitted exactly as it comes (Kaczmarz's step; normalised least mean squares).
+    It is what :func:`stacked_weights` under a causal mask tends to with more and more layers, at
+    any step below 2 over the largest squared state; at states of length 1 and a step of 1 it is
+    there after as many layers as there are transitions.
+    """
+    before = previous_states(states)
+    phi = states.new_zeros(len(states), states.shape[2], states.shape[2])
+    predictions = []
+    for now, past in zip(states.unbind(1), before.unbind(1), strict=True):
+        error = now - (phi @ past[..., None])[..., 0]
+        size = past.square().sum(-1, keepdim=True)
+        step = torch.where(size > 0, past / size.clamp_min(torch.finfo(size.dtype).tiny), 0)
+        phi = phi + error[..., :, None] * step[..., None, :]
+        predictions.append((phi @ now[..., None])[..., 0])
+    return torch.stack(predictions, 1)
 
 
 # --- the layer that binds -----------------------------------------------------------------------
@@ -302,7 +332,9 @@ def overlapping_prompt(
     return torch.stack([xs, ys, *between], 2).flatten(1, 2)
 
 
-def overlapping_pairs(prompt: States) -> tuple[States, States]:
+def overlapping_pairs(
+    prompt: States,
+) -> tuple[Float[Tensor, "batch pairs d"], Float[Tensor, "batch pairs d"]]:
     """All pairs that a layer which binds neighbours makes of a prompt: inputs and targets.
 
     Half of them, ``(y_i, x_{i+1})``, are no examples of the task. What a next-step learner predicts
