@@ -1,0 +1,498 @@
+"""What is claimed of models trained on sequences, each claim with a check."""
+
+import numpy as np
+
+from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.mesa_optimization.experiments.few_shot_sequences import FewShotSequencesResult
+from icl_lessons.mesa_optimization.experiments.interpolated_weights import (
+    InterpolatedWeightsResult,
+)
+from icl_lessons.mesa_optimization.experiments.sequence_depth import SequenceDepthResult
+from icl_lessons.mesa_optimization.experiments.sequence_hybrids import SequenceHybridsResult
+from icl_lessons.mesa_optimization.experiments.sequence_probes import SequenceProbesResult
+from icl_lessons.runtime import Scale
+
+PAPER, PAGE = "vonoswald2023uncovering", "mesa_optimization/sequence_models"
+LINEAR = "section on linear self-attention models"
+DEEP = "section on deeper models and probes"
+SOFTMAX = "section on softmax models and the mesa layer"
+FEW_SHOT = "section on few-shot learning"
+
+
+def _depth(scale: Scale) -> SequenceDepthResult:
+    return result_of("sequence_depth", scale)
+
+
+def _weights(scale: Scale) -> InterpolatedWeightsResult:
+    return result_of("interpolated_weights", scale)
+
+
+def _hybrids(scale: Scale) -> SequenceHybridsResult:
+    return result_of("sequence_hybrids", scale)
+
+
+def _probes(scale: Scale) -> SequenceProbesResult:
+    return result_of("sequence_probes", scale)
+
+
+def _prompts(scale: Scale) -> FewShotSequencesResult:
+    return result_of("few_shot_sequences", scale)
+
+
+def _percent(ratio: np.ndarray) -> np.ndarray:
+    """How far ratios of losses stand above 1, to the digit that reproduces."""
+    return np.round(100 * (ratio - 1), 1)
+
+
+# --- linear attention on pairs ------------------------------------------------------------------
+
+
+@claim(
+    "vonoswald2023b-one-layer-loss",
+    paper=PAPER,
+    where=LINEAR,
+    kind="experiment",
+    says="One layer of linear attention, trained on sequences, reaches the loss of the best single "
+    "step of gradient descent.",
+    chapter=PAGE,
+)
+def one_layer_loss(scale: Scale) -> Evidence:
+    result = _depth(scale)
+    excess = _percent(result.mean("1 layer") / result.mean("descent"))
+    return Evidence(
+        measured=excess.max().item(),
+        bound=2.0,
+        unit="% above the loss of one step, worst seed",
+        samples=passed(excess <= 2.0),
+        note="It is a little better than the step: blocks that Proposition 1 leaves at zero help.",
+    )
+
+
+@claim(
+    "vonoswald2023b-one-layer-outputs",
+    paper=PAPER,
+    where=LINEAR,
+    kind="experiment",
+    says="Its predictions are those of that step.",
+    chapter=PAGE,
+)
+def one_layer_outputs(scale: Scale) -> Evidence:
+    cosine = _depth(scale).cosine
+    return Evidence(
+        measured=cosine.min().item(),
+        bound=0.95,
+        comparison="at least",
+        unit="mean cosine between the predictions, worst seed",
+        samples=passed(cosine >= 0.95),
+        note="The paper calls its fit near-exact and prints no cosine.",
+    )
+
+
+@claim(
+    "vonoswald2023b-depth",
+    paper=PAPER,
+    where=DEEP,
+    kind="experiment",
+    says="With depth, linear attention comes closer to least squares.",
+    chapter=PAGE,
+)
+def depth(scale: Scale) -> Evidence:
+    result = _depth(scale)
+    names = [name for name in result.names if "layer" in name and name != "mesa layer"]
+    losses = np.stack([result.mean(name) for name in names])
+    gap = result.mean("descent") - result.mean("least_squares")
+    way = (result.mean("descent") - losses[-1]) / gap
+    falls = (np.diff(losses, axis=0) < 0).all(0)
+    return Evidence(
+        measured=way.min().item(),
+        bound=0.5,
+        comparison="at least",
+        unit="share of the way from one step to least squares, deepest model, worst seed",
+        samples=passed(falls & (way >= 0.5)),
+        note="Losses by depth: " + words(losses.mean(1)) + ". A seed passes if it falls each time.",
+    )
+
+
+@claim(
+    "vonoswald2023b-layers-are-solver-steps",
+    paper=PAPER,
+    where=DEEP,
+    kind="experiment",
+    says="A model of k layers performs like a solver of Proposition 2 of k layers, tuned for "
+    "performance.",
+    chapter=PAGE,
+)
+def layers_are_solver_steps(scale: Scale) -> Evidence:
+    result = _depth(scale)
+    depths = [int(name.split()[0]) for name in result.names if name[0].isdigit()]
+    depths = [k for k in depths if k - 1 in result.solver_steps]
+    solvers = dict(zip(result.solver_steps, result.mean("own"), strict=True))
+    ratios = [
+        (result.mean(f"{k} layer{'s' * (k > 1)}") / solvers[k - 1]).mean().item() for k in depths
+    ]
+    excess = _percent(np.array(ratios))
+    return Evidence(
+        measured=excess[np.abs(excess).argmax()].item(),
+        bound=10.0,
+        comparison="within",
+        unit="% above the tuned solver's loss, the depth where they differ most",
+        samples=passed(np.abs(excess) <= 10.0),
+        note=f"Depths {', '.join(map(str, depths))}: {words(excess)} %. Deep trained models are "
+        "better than Richardson steps with sizes of their own: they also use other blocks.",
+    )
+
+
+@claim(
+    "vonoswald2023b-mesa-layer-trains",
+    paper=PAPER,
+    where="section on the mesa layer",
+    kind="experiment",
+    says="A mesa layer trained on sequences becomes least squares on every prefix.",
+    chapter=PAGE,
+)
+def mesa_layer_trains(scale: Scale) -> Evidence:
+    result = _depth(scale)
+    excess = _percent(result.mean("mesa layer") / result.mean("least_squares"))
+    return Evidence(
+        measured=excess.max().item(),
+        bound=5.0,
+        unit="% above the loss of least squares, worst seed",
+        samples=passed(excess <= 5.0),
+        note="On pairs (0, s_t, s_{t-1}); matrices and lambda are all learnt.",
+    )
+
+
+@claim(
+    "vonoswald2023b-dominant-blocks",
+    paper=PAPER,
+    where=f"{LINEAR}, figure of the weights",
+    kind="experiment",
+    says="The trained weights show the blocks of Proposition 1.",
+    chapter=PAGE,
+)
+def dominant_blocks(scale: Scale) -> Evidence:
+    result = _weights(scale)
+    shares = np.stack([result.key_query_shares[:, -1, 1], result.value_shares[:, 1]])
+    return Evidence(
+        measured=shares.min().item(),
+        bound=0.9,
+        comparison="at least",
+        partial_bound=0.75,
+        unit="share of a product's squared entries that lies in its block, worst",
+        note=f"Keys and queries {words(shares[0])}, values {words(shares[1])}.",
+    )
+
+
+@claim(
+    "vonoswald2023b-scaled-identities",
+    paper=PAPER,
+    where=f"{LINEAR}, figure of the weights",
+    kind="experiment",
+    says="Those blocks are multiples of the identity.",
+    chapter=PAGE,
+)
+def scaled_identities(scale: Scale) -> Evidence:
+    result = _weights(scale)
+    rest = result.off_identity.max(1)
+    return Evidence(
+        measured=rest.max().item(),
+        bound=0.01,
+        unit="share of a block's squared entries off its multiple of the identity, worst",
+        samples=passed(rest <= 0.01),
+        note=f"Step sizes read from the weights: {', '.join(f'{v:.4f}' for v in result.fitted_step)}"
+        f"; the best single step is {result.step_size:.4f}.",
+    )
+
+
+@claim(
+    "vonoswald2023b-interpolated-weights",
+    paper=PAPER,
+    where=f"{LINEAR}, interpolation",
+    kind="experiment",
+    says="Halfway between trained and constructed weights the loss is no higher than at the ends.",
+    chapter=PAGE,
+)
+def interpolated(scale: Scale) -> Evidence:
+    result = _weights(scale)
+    halfway = result.between[:, len(result.shares) // 2]
+    excess = _percent(halfway / result.between[:, [0, -1]].max(1))
+    return Evidence(
+        measured=excess.max().item(),
+        bound=0.0,
+        unit="% above the higher end, worst seed",
+        samples=passed(excess <= 0.0),
+        note="Both brought to one scale of keys and queries.",
+    )
+
+
+@claim(
+    "vonoswald2023b-compressed-weights",
+    paper=PAPER,
+    where=f"{DEEP}, compressed weights",
+    kind="experiment",
+    says="One number for each block keeps the loss of the trained weights.",
+    chapter=PAGE,
+)
+def compressed(scale: Scale) -> Evidence:
+    result = _weights(scale)
+    excess = _percent(result.compressed / result.trained)
+    many, few = result.numbers
+    return Evidence(
+        measured=excess.max().item(),
+        bound=2.0,
+        unit="% above the trained loss, worst seed",
+        samples=passed(excess <= 2.0),
+        note=f"{few} numbers in place of {many}. The paper's six-layer model goes from 3200 to 16 "
+        "numbers for each head; with the two blocks of Proposition 1 alone ours is "
+        f"{words(_percent(result.two_blocks / result.trained))} % worse.",
+    )
+
+
+# --- probes -------------------------------------------------------------------------------------
+
+
+@claim(
+    "vonoswald2023b-target-probe",
+    paper=PAPER,
+    where=f"{DEEP}, target probes",
+    kind="experiment",
+    says="The next state can be read better from deeper layers.",
+    chapter=PAGE,
+)
+def target_probe(scale: Scale) -> Evidence:
+    errors = _probes(scale).target[..., -1]
+    ratio = errors[:, -1] / errors[:, 0]
+    return Evidence(
+        measured=ratio.max().item(),
+        bound=0.5,
+        unit="error of the probe after the last layer over that before the first, worst seed",
+        samples=passed(ratio <= 0.5),
+        note=f"By layer, mean over seeds: {words(errors.mean(0))}; the last layer adds nothing.",
+    )
+
+
+@claim(
+    "vonoswald2023b-preconditioning-probe",
+    paper=PAPER,
+    where=f"{DEEP}, preconditioning probes",
+    kind="experiment",
+    says="The preconditioned input can be read better from deeper layers.",
+    chapter=PAGE,
+)
+def preconditioning_probe(scale: Scale) -> Evidence:
+    errors = _probes(scale).preconditioned[..., -1]
+    ratio = errors[:, -1] / errors[:, 0]
+    return Evidence(
+        measured=ratio.max().item(),
+        bound=0.9,
+        unit="error of the probe after the last layer over that before the first, worst seed",
+        samples=passed(ratio <= 0.9),
+        note=f"By layer, mean over seeds: {words(errors.mean(0))}. It improves while layers work "
+        "on it and is given up once the prediction is written.",
+    )
+
+
+@claim(
+    "vonoswald2023b-first-layer-binds",
+    paper=PAPER,
+    where=SOFTMAX,
+    kind="experiment",
+    says="After the first softmax layer of two, each position holds the state before it.",
+    chapter=PAGE,
+)
+def first_layer_binds(scale: Scale) -> Evidence:
+    result = _probes(scale)
+    errors = result.previous[result.names.index("softmax, softmax")][:, 1]
+    return Evidence(
+        measured=errors.max().item(),
+        bound=0.1,
+        unit="normalised error of a probe of the state before, worst seed",
+        samples=passed(errors <= 0.1),
+        note=f"Before training {result.untrained_previous[1]:.2f}.",
+    )
+
+
+@claim(
+    "vonoswald2023b-binding-everywhere",
+    paper=PAPER,
+    where=SOFTMAX,
+    kind="experiment",
+    says="Every trained model binds each state to the one before in its first layer.",
+    chapter=PAGE,
+)
+def binding_everywhere(scale: Scale) -> Evidence:
+    result = _probes(scale)
+    errors = result.previous[:, :, 1].max(1)
+    named = "; ".join(f"{n} {e:.2f}" for n, e in zip(result.names, errors, strict=True))
+    return Evidence(
+        measured=errors.max().item(),
+        bound=0.1,
+        unit="normalised error of a probe of the state before, worst model and seed",
+        samples=passed(errors <= 0.1),
+        note=f"By model, worst seed: {named}. What is bound depends on what stands above.",
+    )
+
+
+@claim(
+    "vonoswald2023b-first-layer-attention",
+    paper=PAPER,
+    where=f"{SOFTMAX}, attention of the first layer",
+    kind="experiment",
+    says="A head of the first layer looks at the state before, whatever the data.",
+    chapter=PAGE,
+)
+def first_layer_attention(scale: Scale) -> Evidence:
+    result = _probes(scale)
+    model = result.names.index("softmax, softmax")
+    looks = result.looks[model, :, :, 1]
+    head = looks.argmax(1)
+    share = looks.max(1)
+    varies = result.looks_vary[model][np.arange(len(head)), head]
+    return Evidence(
+        measured=share.min().item(),
+        bound=0.9,
+        comparison="at least",
+        unit="share of that head's attention on the state before, two softmax layers, worst seed",
+        samples=passed((share >= 0.9) & (varies <= 0.1)),
+        note=f"From sequence to sequence it varies by {words(varies)} (standard deviation); a seed "
+        "passes if that is at most 0.1 as well.",
+    )
+
+
+# --- what stands in the second block ------------------------------------------------------------
+
+
+@claim(
+    "vonoswald2023b-hybrid-is-best",
+    paper=PAPER,
+    where=SOFTMAX,
+    kind="experiment",
+    says="A softmax layer and a mesa layer predict better than softmax or linear layers.",
+    chapter=PAGE,
+)
+def hybrid_is_best(scale: Scale) -> Evidence:
+    result = _hybrids(scale)
+    two = [name for name in result.names if len(name.split(", ")) == 2 and "mesa" not in name]
+    others = np.stack([result.mean(name) for name in two]).min()
+    ratio = result.mean("softmax, mesa") / others
+    return Evidence(
+        measured=ratio.max().item(),
+        bound=0.95,
+        unit="loss over that of the best other model of two blocks, worst seed",
+        samples=passed(ratio <= 0.95),
+        note=f"Attention alone, no MLP. Linear family only; least squares "
+        f"{result.mean('least_squares'):.3f}, hybrid {words(result.mean('softmax, mesa'))}.",
+    )
+
+
+@claim(
+    "vonoswald2023b-linear-for-softmax",
+    paper=PAPER,
+    where=f"{SOFTMAX}, linear layers in place of softmax",
+    kind="experiment",
+    says="Linear attention in place of the second softmax layer costs little.",
+    chapter=PAGE,
+)
+def linear_for_softmax(scale: Scale) -> Evidence:
+    result = _hybrids(scale)
+    excess = _percent(result.mean("softmax, linear") / result.mean("softmax, softmax").mean())
+    return Evidence(
+        measured=np.round(excess.mean(), 1).item(),
+        bound=10.0,
+        partial_bound=25.0,
+        unit="% above the mean loss of two softmax layers, mean over seeds",
+        note=f"Seeds {words(excess)}. Trained from the start in 4 dimensions; the paper distils "
+        "trained layers and finds the cost small in more dimensions.",
+    )
+
+
+# --- few-shot prompts ---------------------------------------------------------------------------
+
+
+@claim(
+    "vonoswald2023b-few-shot-for-free",
+    paper=PAPER,
+    where=FEW_SHOT,
+    kind="experiment",
+    says="A model trained on next states learns a regression task from a few-shot prompt, without "
+    "retraining.",
+    chapter=PAGE,
+)
+def few_shot_for_free(scale: Scale) -> Evidence:
+    plain = _prompts(scale).plain
+    ratio = plain[..., -1] / plain[..., 0]
+    return Evidence(
+        measured=ratio.max().item(),
+        bound=0.75,
+        unit="loss after all pairs over loss before the first, worst model and seed",
+        samples=passed(ratio <= 0.75),
+        note=f"{plain.shape[-1] - 1} pairs; least squares on the pairs alone would be at "
+        f"{_prompts(scale).proper[-1]:.3f}.",
+    )
+
+
+@claim(
+    "vonoswald2023b-trained-early-ascent",
+    paper=PAPER,
+    where=f"{FEW_SHOT}, early ascent",
+    kind="experiment",
+    says="In trained models, too, the first examples make predictions worse.",
+    chapter=PAGE,
+)
+def trained_early_ascent(scale: Scale) -> Evidence:
+    result = _prompts(scale)
+    rise = result.plain.max(-1) / result.plain[..., 0]
+    exact = result.overlapping.max() / result.overlapping[0]
+    return Evidence(
+        measured=rise.min().item(),
+        bound=1.05,
+        comparison="at least",
+        unit="highest loss over that before the first pair, lowest of models and seeds",
+        samples=passed(rise >= 1.05),
+        note=f"By model: {words(rise.mean(1))}; exact least squares on all neighbours {exact:.2f}. "
+        f"Its peak is after {result.overlapping.argmax()} pairs, the models' after "
+        f"{', '.join(str(int(k)) for k in result.plain.mean(1).argmax(-1))}.",
+    )
+
+
+@claim(
+    "vonoswald2023b-tuned-separator",
+    paper=PAPER,
+    where=f"{FEW_SHOT}, separator token",
+    kind="experiment",
+    says="A tuned separator between the pairs repairs few-shot learning.",
+    chapter=PAGE,
+)
+def tuned_separator(scale: Scale) -> Evidence:
+    result = _prompts(scale)
+    last = result.separator.shape[-1] - 1
+    ratio = result.separator[..., last] / result.plain[..., last]
+    return Evidence(
+        measured=ratio.max().item(),
+        bound=0.9,
+        unit=f"loss after {last} pairs over that without a separator, worst model and seed",
+        samples=passed(ratio <= 0.9),
+        note=f"By model: {words(ratio.mean(1))} for {' and '.join(result.names)}.",
+    )
+
+
+@claim(
+    "vonoswald2023b-tuned-beginning",
+    paper=PAPER,
+    where=f"{FEW_SHOT}, prefix token",
+    kind="experiment",
+    says="A tuned token in front improves few-shot learning further.",
+    chapter=PAGE,
+)
+def tuned_beginning(scale: Scale) -> Evidence:
+    result = _prompts(scale)
+    last = result.beginning.shape[-1] - 1
+    ratio = result.beginning[..., last] / result.separator[..., last]
+    return Evidence(
+        measured=ratio.max().item(),
+        bound=1.0,
+        unit=f"loss after {last} pairs over that with a separator alone, worst model and seed",
+        samples=passed(ratio <= 1.0),
+        note=f"By model: {words(ratio.mean(1))} for {' and '.join(result.names)}. Learned positions "
+        "are part of it: in front of a prompt everything stands one place later.",
+    )
