@@ -191,13 +191,13 @@ function renderSurgery({ model, el }) {
 
   function drawParts() {
     const { layer, changed } = solution;
-    const table = (name, rows, marks, heads, sides) => html("table", { class: "icl-matrix" },
+    const table = (name, rows, marks, heads, sides) => html("table", { class: `icl-matrix${sides ? "" : " icl-rows"}` },
       html("caption", {}, some(marks) ? `${name}: changed` : name),
       html("thead", {}, html("tr", {}, sides ? html("td", {}) : null, ...heads.map((head) => html("th", { scope: "col" }, head)))),
       html("tbody", {}, ...rows.map((values, a) => html("tr", {}, sides ? html("th", { scope: "row" }, sides[a]) : null,
         ...values.map((value, b) => html("td", { class: marks[a][b] ? "icl-changed" : value === 0 ? "icl-zero" : "" }, shortNumber(value, 3)))))));
     parts.replaceChildren(
-      html("p", { class: "icl-note" }, "p ← keep · p + P Σᵢ cᵢ vᵢ (xᵢᵀ Γ x)"),
+      html("p", { class: "icl-formula" }, "p ← keep · p + P Σᵢ cᵢ vᵢ (xᵢᵀ Γ x)"),
       html("div", { class: "icl-pair" },
         table("Γ", layer.gamma, changed.gamma, ["x₁", "x₂"], ["x₁", "x₂"]),
         table("P, v → p", layer.projection, changed.projection, ["v₁", "v₂"], ["p₁", "p₂"]),

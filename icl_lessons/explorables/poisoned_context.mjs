@@ -5,7 +5,7 @@ import {
   startingStates, svg, ticks, uniqueId,
 } from "./parts.mjs";
 import { INPUTS, LEARNERS, REACH, TARGETS, hijackExample, lineAt, movedAt, solvePoison, worstExample } from "./poisoned_context_math.mjs";
-import { brokenSentence, divergenceSentence, influenceSentence, learnerNames, poisonCaption, poisonDescription, sizeText } from "./poisoned_context_words.mjs";
+import { cellText, divergenceSentence, influenceSentence, learnerNames, poisonCaption, poisonDescription, shortNames, sizeText } from "./poisoned_context_words.mjs";
 
 const TRAITS = ["which", "example", "query", "step_size", "steps", "penalty", "delta", "threshold", "budget", "learner", "target"];
 const WINDOW = [4.2, 8.4]; // of the plot, each way
@@ -62,7 +62,7 @@ function renderPoison({ model, el }) {
   const ranges = {
     step_size: range("Step size η of GD", "step_size", 0.1, 1.2, 0.05), steps: range("Steps K", "steps", 2, 30, 1, String),
     penalty: range("Ridge: λ", "penalty", 0.05, 10, 0.05), delta: range("Clip labels at δ", "delta", 0.1, 6, 0.1),
-    threshold: range("Broken when moved by more than", "threshold", 0.1, 4, 0.1),
+    threshold: range("Broken if moved by over", "threshold", 0.1, 4, 0.1),
     budget: range("Budget: change of one label", "budget", 0.2, 5, 0.1), target: range("Hijack: one step shall say", "target", -4, 4, 0.1),
   };
   const learner = labelledSelect({ label: "Worst for", options: LEARNERS.map((name) => [name, name]), onchange: (name) => change({ learner: name }) });
@@ -81,7 +81,7 @@ function renderPoison({ model, el }) {
   let toY = linearScale(-WINDOW[1], WINDOW[1], 1, 0);
   const placeOf = (i) => (i === state.which - 1 ? state.example : [INPUTS[i], TARGETS[i]]);
   const examples = INPUTS.map((_, i) => handle({
-    label: `Example ${i + 1}`, shapes: [svg("circle", { r: 6 })], position: () => placeOf(i),
+    label: `Example ${i + 1}`, shapes: [svg("circle", { class: "icl-example", r: 6 }), svg("path", { class: "icl-outlier", d: "M0 -8 L8 0 L0 8 L-8 0 Z" })], position: () => placeOf(i),
     move: (to) => {
       change({ which: i + 1, example: to.map((value, part) => clamp(roundTo(value, 2), -REACH[part], REACH[part])) });
       state = readPoison(model);
@@ -117,6 +117,10 @@ function renderPoison({ model, el }) {
   const legend = () => html("ul", { class: "icl-legend" }, ...LEARNERS.map((name) => html("li", {}, learnerKey(name), { one_step: "one step", steps: "K steps", ridge: "ridge", clipped: "clipped" }[name])),
     legendKey(22, svg("rect", { class: "icl-safe", x: 0, y: 3, width: 22, height: 12 }), "not broken"));
 
+  const attacks = panel("Attacks in closed form", html("div", { class: "icl-controls icl-thirds" }, learner.el, ranges.budget.el, ranges.target.el),
+    html("div", { class: "icl-bar icl-tight" }, worst, hijack, mend), attackNote);
+  attacks.classList.add("icl-whole");
+
   const root = component("icl-poison icl-mesa", "Explorable: a poisoned context",
     starts.el,
     html("div", { class: "icl-controls icl-thirds" }, ranges.step_size.el, ranges.steps.el, ranges.penalty.el, ranges.delta.el, ranges.threshold.el),
@@ -125,8 +129,7 @@ function renderPoison({ model, el }) {
       panel("At the query", table, influence, tableNote),
       panel("Another label, the same input", figure(byLabel), legend()),
       panel("Another input, the same label", figure(byInput), html("p", { class: "icl-note" }, "Lines as on the left. Beyond the frame a learner is drawn at its edge.")),
-      panel("Attacks in closed form", html("div", { class: "icl-pair" }, learner.el, ranges.budget.el), html("div", { class: "icl-bar icl-tight" }, worst),
-        ranges.target.el, html("div", { class: "icl-bar icl-tight" }, hijack, mend), attackNote)),
+      attacks),
     ...telling.nodes);
   el.append(root);
 
@@ -152,8 +155,8 @@ function renderPoison({ model, el }) {
     mend.disabled = state.example[0] === INPUTS[state.which - 1] && state.example[1] === TARGETS[state.which - 1];
     const [bad, pair] = [worstExample(state), hijackExample(state)];
     attackNote.textContent = `Within ${formatNumber(state.budget, 2)}, the label that raises ${words[state.learner]} most is that of example ${bad.which}: by ${sizeText(bad.shift)}. `
-      + `For one step to say ${formatNumber(state.target, 2)}, example ${state.which} moves to the query's x and has the label (N T/η − Σ y x̃·x̃_q) / |x̃_q|² = ${formatNumber(pair.label, 2)}`
-      + `${pair.reached ? "" : `, outside the plot; at its edge it falls short`}. x̃ is (1, x), the sum is over the other five.`;
+      + `For one step to say ${formatNumber(state.target, 2)}, example ${state.which} moves to the query's x, q, with the label (N T/η − Σ yᵢ(1 + xᵢq)) / (1 + q²) = ${formatNumber(pair.label, 2)}`
+      + `${pair.reached ? "" : `, outside the plot; at its edge it falls short`}. T is what it shall say; the sum is over the other five.`;
     starts.show();
   }
 
@@ -177,30 +180,30 @@ function renderPoison({ model, el }) {
         ...LEARNERS.map((name) => learnerMark(name, qx, far(toY(solution.after[name])), 5.5))));
     examples.forEach((one, k) => {
       const [x, y] = placeOf(k);
-      one.el.querySelector("circle:last-of-type").setAttribute("class", k === i ? "icl-outlier" : "icl-example");
+      one.el.classList.toggle("icl-taken", k === i);
       one.place(toX(x), toY(y), { text: `${formatNumber(x, 2)}, ${formatNumber(y, 2)}${k === i ? ", the moved one" : ""}`, now: y, low: -REACH[1], high: REACH[1] });
     });
     query.place(qx, toY(-WINDOW[1] + 0.7), { text: formatNumber(state.query, 2), now: state.query, low: -3, high: 3 });
-    plotNote.textContent = "Drag any example (the one moved before goes back) or the query's triangle; or focus one and use the arrow keys. Marks on the dotted line: predictions at the query.";
+    plotNote.textContent = "Drag any example (the one moved before, the diamond, goes back) or the query's triangle; or focus one and use the arrow keys. Marks on the dotted line: predictions at the query.";
   }
 
   function drawTable() {
-    const words = learnerNames(state);
+    const words = shortNames(state);
     for (const name of LEARNERS) {
       names[name].textContent = words[name];
       const [before, after, moved, verdict] = cells[name];
-      before.textContent = sizeText(solution.before[name]);
-      after.textContent = sizeText(solution.after[name]);
-      moved.textContent = sizeText(solution.moved[name]);
+      before.textContent = cellText(solution.before[name], 999);
+      after.textContent = cellText(solution.after[name], 999);
+      moved.textContent = cellText(solution.moved[name], 999);
       verdict.textContent = solution.broken[name] ? "✗ breaks" : "✓ holds";
       verdict.className = solution.broken[name] ? "icl-breaks" : "";
     }
     influence.replaceChildren(
       html("caption", {}, "Influence aᵢ of each label on the prediction, in closed form, with the example where it is now"),
-      html("thead", {}, html("tr", {}, html("td", {}), ...INPUTS.map((_, i) => html("th", { scope: "col" }, i === state.which - 1 ? `${i + 1} ◆` : String(i + 1))))),
-      html("tbody", {}, ...LEARNERS.map((name) => html("tr", {}, html("th", { scope: "row" }, { one_step: "one step", steps: "K steps", ridge: "ridge", clipped: "clipped" }[name]),
-        ...solution.influence[name].map((a, i) => html("td", { class: i === state.which - 1 ? "icl-changed" : a === 0 ? "icl-zero" : "" }, sizeText(a)))))));
-    tableNote.textContent = [brokenSentence(state, solution), influenceSentence(state, solution), divergenceSentence(state, solution)].filter(Boolean).join(" ");
+      html("thead", {}, html("tr", {}, html("th", { scope: "col" }, "label"), ...LEARNERS.map((name) => html("th", { scope: "col" }, words[name])))),
+      html("tbody", {}, ...INPUTS.map((_, i) => html("tr", {}, html("th", { scope: "row" }, i === state.which - 1 ? `${i + 1} ◆` : String(i + 1)),
+        ...LEARNERS.map((name) => solution.influence[name][i]).map((a) => html("td", { class: i === state.which - 1 ? "icl-changed" : a === 0 ? "icl-zero" : "" }, cellText(a, 999)))))));
+    tableNote.textContent = [influenceSentence(state, solution), divergenceSentence(state, solution)].filter(Boolean).join(" ");
   }
 
   /** How far every learner moves while one coordinate of the example (0: input, 1: label) runs over the plot. */

@@ -38,8 +38,8 @@ class PoisonedContextExplorer(DrawnExplorable):
 
     Descent starts at `w = 0` on `1/(2N) sum_i (w . (1, x_i) - y_i)^2`. All but the clipped learner
     are linear in labels: `f(x_q) = sum_i a_i y_i`, and a label that changes by `c` moves the
-    prediction by `a_i c` (the literature's `b4`: [anwar2024adversarial]). A learner *breaks* when
-    its prediction at the query has moved by more than `threshold` from the clean context's.
+    prediction by `a_i c`. A learner *breaks* when its prediction at the query has moved by more
+    than `threshold` from the clean context's. (Trained transformers: [anwar2024adversarial].)
 
     Args:
         which: the example that is moved, 1 to 6.
@@ -128,20 +128,19 @@ class PoisonedContextExplorer(DrawnExplorable):
         }
 
     def worst(self) -> tuple[int, list[float]]:
-        """`which` and `example` of the label change within the budget that raises `learner` most."""
+        """`which` and `example` of the one change of a label within the budget that raises
+        `learner`'s prediction most.
+        """
         xs, ys = self.context(clean=True)
-        shifts = np.stack(
-            [self.influence(clean=True)[self.learner] * c for c in self._changes()], 1
-        )
+        changes = np.array([self.budget, -self.budget])
+        influence = self.influence(clean=True)
+        shifts = influence[self.learner][:, None] * changes
         if self.learner == "clipped":
-            slope = self.influence(clean=True)["one_step"]
-            ends = np.clip(ys[:, None] + self._changes(), -self.delta, self.delta)
-            shifts = slope[:, None] * (ends - np.clip(ys, -self.delta, self.delta)[:, None])
+            ends = np.clip(ys[:, None] + changes, -self.delta, self.delta)
+            before = np.clip(ys, -self.delta, self.delta)[:, None]
+            shifts = influence["one_step"][:, None] * (ends - before)
         i, sign = np.unravel_index(shifts.argmax(), shifts.shape)
-        return int(i) + 1, [float(xs[i, 1]), float(ys[i] + self._changes()[sign])]
-
-    def _changes(self) -> np.ndarray:
-        return np.array([self.budget, -self.budget])
+        return int(i) + 1, [float(xs[i, 1]), float(ys[i] + changes[sign])]
 
     def hijack(self) -> list[float]:
         """`[x_q, y]`: the pair in place of example `which` that makes one step say `target`.

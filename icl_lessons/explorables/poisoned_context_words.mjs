@@ -7,8 +7,14 @@ export const learnerNames = ({ steps }) => ({
   one_step: "one-step GD", steps: `${steps}-step GD`, ridge: "ridge", clipped: "clipped one-step GD",
 });
 
+/** The same for narrow cells. */
+export const shortNames = ({ steps }) => ({ one_step: "one step", steps: `${steps} steps`, ridge: "ridge", clipped: "clipped" });
+
 /** A prediction: two digits that count, or a power of ten. */
 export const sizeText = (value) => formatNumber(value, Math.abs(value) >= 100 ? 0 : Math.abs(value) >= 10 ? 1 : 2);
+
+/** The same in a narrow cell: what is larger than `most` is said to be so. */
+export const cellText = (value, most) => (Math.abs(value) <= most ? sizeText(value) : value > 0 ? `>${most}` : `<−${most}`);
 
 const point = ([a, b]) => `(${formatNumber(a, 2)}, ${formatNumber(b, 2)})`;
 const listed = (words) => (words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} and ${words[words.length - 1]}`);
@@ -33,7 +39,7 @@ export function influenceSentence(state, solution) {
     const a = solution.influence.one_step[which - 1];
     return `Only its label has changed, by ${formatNumber(change, 2)}, so a learner that is linear in labels moves by its influence times that: `
       + `${formatNumber(a, 3)} × ${formatNumber(change, 2)} = ${formatNumber(a * change, 2)} for one-step GD. `
-      + `Clipped GD cannot move by more than 2δη|x̃·x̃_q|/N = ${formatNumber(solution.clippedBound, 2)} here, whatever the label.`;
+      + `Clipped GD cannot move by more than 2δη|1 + xq|/N = ${formatNumber(solution.clippedBound, 2)} here, whatever the label (q is the query's x).`;
   }
   return `Its input has changed too: with it the influence of its label changes, and for ${learnerNames(state).steps} and ridge that of every other label.`;
 }
@@ -52,7 +58,7 @@ export function poisonCaption(state, solution) {
   const moves = LEARNERS.map((name) => `${names[name]} from ${sizeText(solution.before[name])} to ${sizeText(solution.after[name])}`);
   const rounding = solution.relativeDifference < 1e-11 ? ", which is rounding" : "";
   return [`Example ${which} is moved from ${point(from)} to ${point(example)}. At the query x = ${formatNumber(query, 2)} that takes ${listed(moves)}.`,
-    brokenSentence(state, solution), influenceSentence(state, solution), divergenceSentence(state, solution),
+    brokenSentence(state, solution), divergenceSentence(state, solution),
     `Weights and influences give the same predictions; the largest difference is ${formatNumber(solution.difference)}${rounding}.`].filter(Boolean).join(" ");
 }
 

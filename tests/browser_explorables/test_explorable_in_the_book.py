@@ -8,7 +8,9 @@ from test_explorable_sinusoid import random_weights
 
 from icl_lessons.explorables import (
     ConceptPosteriorExplorer,
+    ObjectiveSurgeryExplorer,
     OneStepExplorer,
+    PoisonedContextExplorer,
     Prediction,
     QuadraticBowlExplorer,
     SinusoidExplorer,
@@ -118,6 +120,22 @@ def test_two_views_of_one_pool_move_together(book_page):
     for view in page.locator(".icl-diversity").all():
         found = json.loads(view.get_attribute("data-solution"))["estimates"]["discrete"]
         assert found == pytest.approx(explorer.estimates()["discrete"][5], abs=1e-10)
+    page.evaluate("() => window.iclWidgets.dispose()")
+
+
+def test_two_views_of_one_surgery_and_of_one_poisoned_context_move_together(book_page):
+    surgery, poison = ObjectiveSurgeryExplorer(), PoisonedContextExplorer()
+    page = book_page([surgery, poison], [surgery, poison, poison, surgery])
+    page.get_by_role("slider", name="Layers").last.press("ArrowRight")
+    page.get_by_role("slider", name="Steps K").first.press("ArrowRight")
+    settle(page)
+    surgery.layers, poison.steps = 13, 11
+    for view in page.locator(".icl-surgery").all():
+        found = json.loads(view.get_attribute("data-solution"))["attention"]
+        assert found[13] == [pytest.approx(row, abs=1e-12) for row in surgery.weights()[13]]
+    for view in page.locator(".icl-poison").all():
+        found = json.loads(view.get_attribute("data-solution"))["bySum"]
+        assert found == pytest.approx(poison.predictions(), abs=1e-10)
     page.evaluate("() => window.iclWidgets.dispose()")
 
 
