@@ -201,7 +201,7 @@ def control_case(kind: str, generator: torch.Generator, contexts: int = 32) -> C
         after = lambda xs, ys, x_query: stack(xs, ys.roll(1, 0), x_query)  # noqa: E731
     else:
         if kind == "rotated_values":
-            turn = _rotation(sizes.m, _uniform(30, 150, generator) * torch.pi / 180, generator)
+            turn = _rotation(sizes.m, _uniform(30.0, 150.0, generator) * torch.pi / 180, generator)
             value = lambda p, y: (y - p) @ turn.mT  # noqa: E731
         else:
             read, write = normal(16, 2 * sizes.m), normal(sizes.m, 16) / 4

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from icl_lessons.mesa_optimization.inner_losses import ObjectiveLayer, ObjectiveStack
 from icl_lessons.runtime import check_integer, check_number
 from icl_lessons.tasks.regression import LinearRegression
-from icl_lessons.types import Batch
+from icl_lessons.types import Batch, Learner
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class LearnedObjective(nn.Module):
         return self.stack(xs, ys, x_query)
 
 
-def negative_cosine(model: nn.Module, batch: Batch) -> Float[Tensor, ""]:
+def negative_cosine(model: Learner, batch: Batch) -> Float[Tensor, ""]:
     """The base objective ``- cos(y_hat, y)`` at the queries, averaged: blind to length."""
     prediction = model(batch.xs, batch.ys, batch.x_query)
     return -nn.functional.cosine_similarity(prediction, batch.y_query, dim=-1).mean()

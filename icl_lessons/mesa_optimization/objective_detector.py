@@ -8,7 +8,8 @@ which loss of a family explains ``dW`` as a gradient step,
           \\qquad v = -\\partial\\ell/\\partial p,
 
 with one step size (and Huber's threshold, ridge's ``lambda``, or one weight for each place in the
-context) for all contexts. Each loss is fitted on some contexts and scored on others.
+context) for all contexts. Each loss is fitted on some contexts and scored on others; Huber's
+threshold alone is chosen on all.
 
 The change ``dp`` of the predictions at the context mixes the examples' values through the Gram
 matrix, ``dp_j = eta/N sum_i v_i x_i . x_j``; comparing it with ``v`` itself is a trap. With ``N <=
@@ -120,30 +121,32 @@ def zero_predictor(xs: Tensor, ys: Tensor, x_query: Tensor) -> Tensor:
 
 @torch.no_grad()
 def weight_change(before: Learner, after: Learner, batch: Batch) -> WeightChange:
-    """Read ``W`` and ``dW`` from predictions at ``3 d`` inputs of the other contexts.
+    """Read ``W`` and ``dW`` from predictions at ``6 d`` inputs of the other contexts.
 
-    A linear map is fitted on two thirds of them and held to the rest; then on all.
+    A linear map is fitted on two thirds of them and held to the rest; then on all. Where there are
+    fewer inputs all of them serve, down to ``3 d``.
 
     Raises:
         ValueError: fewer than ``3 d`` inputs in all contexts together.
     """
     xs, ys = batch.xs, batch.ys
     contexts, n, d = xs.shape
-    wanted = 3 * d
-    shifts = range(1, -(-wanted // n) + 1)  # of the contexts; the last resort is a context itself
-    if len(shifts) > contexts:
+    if contexts * n < 3 * d:
         raise ValueError(
-            f"batch: {contexts} contexts of {n} examples; to ask at {wanted} inputs use at least "
-            f"{len(shifts)} contexts"
+            f"batch: {contexts} contexts of {n} examples; to ask at 3 d = {3 * d} inputs use at "
+            f"least {-(-3 * d // n)} contexts"
         )
+    wanted = min(6 * d, contexts * n)
+    shifts = range(1, -(-wanted // n) + 1)  # of the contexts; the last resort is a context itself
     probes = torch.cat([xs.roll(shift, 0) for shift in shifts], 1)[:, :wanted]
     early = before(xs, ys, probes).double()
     moved = after(xs, ys, probes).double() - early
     x = probes.double()
 
-    fitted = torch.linalg.lstsq(x[:, : 2 * d], moved[:, : 2 * d]).solution
-    held_out = moved[:, 2 * d :]
-    left = held_out - x[:, 2 * d :] @ fitted
+    seen = wanted * 2 // 3
+    fitted = torch.linalg.lstsq(x[:, :seen], moved[:, :seen]).solution
+    held_out = moved[:, seen:]
+    left = held_out - x[:, seen:] @ fitted
     squares = torch.stack([left.square().sum((1, 2)), held_out.square().sum((1, 2))], 1)
     both = torch.linalg.lstsq(x, torch.cat([early, moved], -1)).solution.mT
     m = ys.shape[2]
@@ -189,13 +192,23 @@ def _steps(values: Tensor, xs: Tensor) -> Tensor:
 
 
 def _held_out(features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Least squares over contexts. ``features [batch, k, m d]`` -> errors ``[batch]``, ``[k]``."""
+    """Least squares over contexts, held to the contexts of other folds.
+
+    Args:
+        features: ``[..., batch, k, m d]``, of one candidate or several.
+        target: ``[batch, m d]``.
+
+    Returns:
+        Squared error of each context over the mean of ``|target|^2``, ``[..., batch]``, and the
+        coefficients on all contexts, ``[..., k]``.
+    """
     gram, cross = features @ features.mT, (features @ target[..., None])[..., 0]
     fold = torch.arange(len(target)) % FOLDS
     other = (fold != torch.arange(FOLDS)[:, None]).to(target)
-    others = _solve(torch.einsum("fb,bkl->fkl", other, gram), other @ cross)
-    errors = (target - (others[fold][:, None] @ features)[:, 0]).square().sum(-1)
-    return errors / target.square().sum(-1).mean(), _solve(gram.sum(0), cross.sum(0))
+    others = _solve((other @ gram.flatten(-2)).unflatten(-1, gram.shape[-2:]), other @ cross)
+    fitted = (others[..., fold, None, :] @ features)[..., 0, :]
+    errors = (target - fitted).square().sum(-1) / target.square().sum(-1).mean()
+    return errors, _solve(gram.sum(-3), cross.sum(-2))
 
 
 def _solve(gram: Tensor, cross: Tensor) -> Tensor:
@@ -207,7 +220,7 @@ def _solve(gram: Tensor, cross: Tensor) -> Tensor:
 
 def _huber_delta(residual: Tensor, xs: Tensor, target: Tensor) -> float:
     """The threshold whose step is most parallel to ``dW``, by three rounds of ever finer grids."""
-    levels = torch.linspace(0.03, 1, 24, dtype=torch.float64)
+    levels = torch.linspace(0, 1, 24, dtype=torch.float64)
     grid = residual.abs().flatten().quantile(levels)
     for _ in range(3):
         steps = _steps(residual.clamp(-grid[:, None, None, None], grid[:, None, None, None]), xs)
@@ -224,33 +237,33 @@ def _candidates(seen: WeightChange, ys: Tensor, keys: Tensor) -> dict[str, _Fit]
     target, residual = seen.change.flatten(1), ys - p
     found: dict[str, _Fit] = {}
 
-    def add(name: str, values: Tensor, sign: int = 1, **parameters: float) -> None:
-        errors, theta = _held_out(_steps(values, keys)[:, None], target)
-        if theta[0] * sign > 0:
-            found[name] = _Fit(errors, theta * sign, values * sign, parameters=parameters)
-
-    add("squared", residual)
-    add("sign_flipped", residual, sign=-1)
-    add("absolute", residual.sign())
+    plain = {"squared": residual, "absolute": residual.sign()}
     if ys.shape[2] > 1 and min(p.norm(dim=-1).min(), ys.norm(dim=-1).min()) > 0:
-        add("cosine", INNER_LOSSES["cosine"].value(p, ys))
+        plain["cosine"] = INNER_LOSSES["cosine"].value(p, ys)
     delta = _huber_delta(residual, keys, target)
     if delta > 0:
-        add("huber", huber_loss(delta).value(p, ys), delta=delta)
+        plain["huber"] = huber_loss(delta).value(p, ys)
+    steps = _steps(torch.stack(list(plain.values())), keys)
+    errors, thetas = _held_out(steps[:, :, None], target)
+    for i, (name, values) in enumerate(plain.items()):
+        parameters = {"delta": delta} if name == "huber" else {}
+        if thetas[i] > 0:
+            found[name] = _Fit(errors[i], thetas[i], values, parameters=parameters)
+        elif name == "squared":
+            found["sign_flipped"] = _Fit(errors[i], -thetas[i], -values)
 
     shrink = -seen.before.flatten(1)
     if shrink.square().sum() > 1e-20 * target.square().sum():
-        errors, theta = _held_out(shrink[:, None], target)
-        found["shrinkage"] = _Fit(errors, theta)
-        errors, theta = _held_out(torch.stack([_steps(residual, keys), shrink], 1), target)
+        found["shrinkage"] = _Fit(*_held_out(shrink[:, None], target))
+        each, theta = _held_out(torch.stack([steps[0], shrink], 1), target)
         if (theta > 0).all():
             leak = {"leak": (theta[1] / theta[0]).item()}
-            found["ridge"] = _Fit(errors, theta, residual, parameters=leak)
+            found["ridge"] = _Fit(each, theta, residual, parameters=leak)
     if (weighted := _each_example(residual, keys, target)) is not None:
-        errors, theta = weighted
+        each, theta = weighted
         if (size := theta.mean()) > 0:
             c = theta / size
-            found["importance_weighted"] = _Fit(errors, size[None], c[:, None] * residual, c)
+            found["importance_weighted"] = _Fit(each, size[None], c[:, None] * residual, c)
     return found
 
 
@@ -420,47 +433,3 @@ def _no(
         curl=curl,
         reason=reason,
     )
-
-
-# --- what it is compared with -------------------------------------------------------------------
-
-COSINE_FAMILY = ("squared", "sign_flipped", "absolute", "cosine", "huber")
-COSINE_THRESHOLD = 0.9
-
-
-@torch.no_grad()
-def cosine_scores(
-    before: Learner, after: Learner, batch: Batch, delta: float | int
-) -> dict[str, Float[Tensor, "batch losses"]]:
-    """Three simpler rules: the cosine between what a layer did and what each loss would do.
-
-    Args:
-        delta: threshold of Huber's loss, which these rules have to be told.
-
-    Returns:
-        For each context and each loss of :data:`COSINE_FAMILY` (NaN where one has no gradient):
-        ``"raw"``, the change ``dp_i`` of the predictions against the values ``v_i``; ``"demixed"``,
-        the values recovered by :func:`demixed_values` against them (only with ``N <= d``);
-        ``"update"``, ``dW`` against ``sum_i v_i x_i^T``, of which it is proposed to say yes above
-        0.9.
-    """
-    seen = weight_change(before, after, batch)
-    xs, ys, p = batch.xs.double(), batch.ys.double(), seen.predictions
-    change = after(batch.xs, batch.ys, batch.xs).double() - p
-    losses = {**INNER_LOSSES, "huber": huber_loss(delta)}
-    undefined = torch.full_like(ys, torch.nan)
-    values = torch.stack(
-        [
-            undefined if name == "cosine" and ys.shape[2] == 1 else losses[name].value(p, ys)
-            for name in COSINE_FAMILY
-        ]
-    )
-
-    def cosine(one: Tensor, two: Tensor) -> Tensor:
-        one, two = one.flatten(-2), two.flatten(-2)
-        return ((one * two).sum(-1) / (one.norm(dim=-1) * two.norm(dim=-1))).mT
-
-    scores = {"raw": cosine(values, change), "update": cosine(values.mT @ xs, seen.change)}
-    if xs.shape[1] <= xs.shape[2]:
-        scores["demixed"] = cosine(values, demixed_values(xs, change))
-    return scores

@@ -49,8 +49,8 @@ def normal_noise_learns_squares(scale: Scale) -> Evidence:
 @claim(
     "survey-outliers-learn-a-robust-loss",
     where=WHERE,
-    says="Trained with outliers among the labels, the same map stops following large residuals, and "
-    "the detector calls the first layer's loss Huber's.",
+    says="Trained with outliers among the labels, the same map stops following large residuals, "
+    "and the detector calls the first layer's loss Huber's.",
     **SEED,
 )
 def outliers_learn_a_robust_loss(scale: Scale) -> Evidence:
@@ -92,8 +92,8 @@ def learned_map_falls_back(scale: Scale) -> Evidence:
 @claim(
     "survey-learned-loss-beats-huber",
     where=WHERE,
-    says="With outliers the learned loss predicts better than as many tuned steps on Huber's or the "
-    "squared loss.",
+    says="With outliers the learned loss predicts better than as many tuned steps on Huber's or "
+    "the squared loss.",
     **SEED,
 )
 def learned_loss_beats_huber(scale: Scale) -> Evidence:
@@ -112,8 +112,8 @@ def learned_loss_beats_huber(scale: Scale) -> Evidence:
 @claim(
     "survey-training-removes-curl",
     where="the objective-existence test of the course",
-    says="Training makes a free value map of two outputs the gradient of some loss: its curl, large "
-    "at the start, all but vanishes.",
+    says="Training makes a free value map of two outputs the gradient of some loss: its curl, "
+    "large at the start, all but vanishes.",
     **SEED,
 )
 def training_removes_curl(scale: Scale) -> Evidence:

@@ -148,20 +148,20 @@ def false_positives_with_noise(scale: Scale) -> Evidence:
     "survey-detector-with-noise",
     where="probing mesa-objectives; the detector is the course's",
     kind="experiment",
-    says="The loss is still named when the predictions carry noise of up to half of their change.",
+    says="The loss is still named when the predictions carry noise of half their change.",
     **SEED,
 )
 def with_noise(scale: Scale) -> Evidence:
     runs = _result(scale).by_noise
-    accuracy = {level: run.accuracy for level, run in runs.items()}
+    half = runs[0.5]
     return Evidence(
-        measured=min(accuracy.values()),
+        measured=half.accuracy,
         bound=0.9,
         comparison="at least",
         unit=CASES,
-        samples=passed(np.array(list(accuracy.values())) >= 0.9),
+        samples=_by_seed(half, "accuracy", 0.9, most=False),
         note="By level of noise: "
-        + ", ".join(f"{level:g}: {value:.2f}" for level, value in accuracy.items())
+        + ", ".join(f"{level:g}: {run.accuracy:.2f}" for level, run in runs.items())
         + ". What is lost comes out as 'no': noise cannot be told from a change that is not "
         "linear in the query, or not explained.",
     )

@@ -1,6 +1,5 @@
 """Train layers to choose their own inner loss, then read it; the same for other trained models."""
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +10,14 @@ from torch import Tensor
 
 from icl_lessons.declare import experiment
 from icl_lessons.mesa_optimization.detector_cases import AfterBlocks
+from icl_lessons.mesa_optimization.experiments.learned_inner_loss_models import (
+    SETTINGS,
+    LearnedInnerLossTraining,
+    held_out,
+    learned_inner_loss_weights,
+    measured_loss,
+    trained_models,
+)
 from icl_lessons.mesa_optimization.figures import learned_inner_loss as figures
 from icl_lessons.mesa_optimization.inner_losses import (
     ObjectiveLayer,
@@ -23,138 +30,19 @@ from icl_lessons.mesa_optimization.inner_losses import (
 )
 from icl_lessons.mesa_optimization.learned_inner_loss import (
     LearnedObjective,
-    NoisyLabels,
     clip_fit,
     likelihood_score,
-    negative_cosine,
 )
 from icl_lessons.mesa_optimization.objective_detector import FAMILY, detect_objective
-from icl_lessons.models.transformer import Transformer, TransformerConfig
-from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
-from icl_lessons.training import TrainingConfig, query_loss, train
+from icl_lessons.models.transformer import Transformer
+from icl_lessons.runtime import Scale, check_integer, one_thread, seeded
 from icl_lessons.types import Batch, Learner
-from icl_lessons.zoo import State, models_from, recipe
 
 VERDICTS = (*FAMILY, "no")
-DETECTOR_SEED, TEST_SEED = 1_000_081, 1_000_099
-SETTINGS = ("gaussian", "outliers", "outliers_2d", "cosine")
+DETECTOR_SEED = 1_000_081
 MODELS = ("linear_attention", "softmax", "untrained_softmax")
 START_POINTS = (-1.0, 0.0, 1.0)
 RESIDUALS = np.linspace(-6, 6, 61)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LearnedInnerLossTraining:
-    """How the models are trained; what their weights depend on and nothing else.
-
-    Attributes:
-        d, n_context: the task.
-        noise_std, outlier_share, outlier_std: of labels (outliers where a setting has them).
-        layers, hidden: of the layers with a trained value map.
-        width, heads: of the softmax Transformer, two blocks.
-        steps, transformer_steps: updates of either.
-        batch_size, transformer_batch_size, learning_rate: for all models.
-        seeds: one model each.
-        device: where to compute.
-    """
-
-    d: int = 4
-    n_context: int = 20
-    noise_std: float = 0.3
-    outlier_share: float = 0.2
-    outlier_std: float = 5.0
-    layers: int = 3
-    hidden: int = 16
-    width: int = 32
-    heads: int = 4
-    steps: int = 1200
-    transformer_steps: int = 900
-    batch_size: int = 128
-    transformer_batch_size: int = 64
-    learning_rate: float = 3e-3
-    seeds: tuple[int, ...] = (0, 1, 2)
-    device: str = "cpu"
-
-    def __post_init__(self):
-        for name in ("d", "n_context", "layers", "hidden", "width", "heads", "steps"):
-            check_integer(name, getattr(self, name), at_least=1)
-        for name in ("noise_std", "outlier_share", "outlier_std", "learning_rate"):
-            check_number(name, getattr(self, name))
-        if not self.seeds:
-            raise ValueError("seeds: got none; give at least one")
-
-    def task(self, setting: str) -> NoisyLabels:
-        """The tasks of a setting; of the Transformers, those of ``gaussian``."""
-        outliers = setting.startswith("outliers")
-        return NoisyLabels(
-            d=self.d,
-            m=2 if setting in ("outliers_2d", "cosine") else 1,
-            noise_std=self.noise_std,
-            outlier_share=self.outlier_share if outliers else 0.0,
-            outlier_std=self.outlier_std,
-        )
-
-    def untrained(self, name: str, generator: torch.Generator) -> LearnedObjective | Transformer:
-        """The model of a setting, or a Transformer, at its start."""
-        if name in SETTINGS:
-            return LearnedObjective(self.task(name).m, self.layers, self.hidden, generator)
-        shape = {"layers": 2, "heads": self.heads, "width": self.width}
-        if name == "linear_attention":
-            shape = {"layers": 1, "heads": 1, "width": 16, "attention": "linear"}
-            shape |= {"mlp_ratio": 0, "layer_norm": None}
-        return Transformer(TransformerConfig(d=self.d, **shape), generator=generator)
-
-
-def base_loss(setting: str):
-    """What a setting is trained on: ``1/2 |y_hat - y|^2`` at the queries, or minus the cosine."""
-    return negative_cosine if setting == "cosine" else query_loss
-
-
-def test_batch(config: LearnedInnerLossTraining, setting: str, contexts: int) -> Batch:
-    """Contexts on which finished models are measured."""
-    return config.task(setting).sample(contexts, config.n_context, generator=seeded(TEST_SEED))
-
-
-@torch.no_grad()
-def measured_losses(state: State, config: LearnedInnerLossTraining) -> dict[str, float]:
-    """Loss of every trained model on 1000 contexts."""
-    return {
-        f"{name} {seed}": base_loss(name)(model, test_batch(config, name, 1000)).item()
-        for name in (*SETTINGS, "linear_attention", "softmax")
-        for seed, model in zip(config.seeds, trained_models(state, config, name), strict=True)
-    }
-
-
-def trained_models(state: State, config: LearnedInnerLossTraining, name: str) -> list:
-    """The models of that name, one for each seed."""
-    return models_from(config.untrained(name, seeded(0)), state, f"{name}.")
-
-
-@recipe("learned_inner_loss", config=LearnedInnerLossTraining(), measure=measured_losses)
-def learned_inner_loss_weights(config: LearnedInnerLossTraining) -> State:
-    """Weights of all models as ``name.weight``."""
-    state: State = {}
-    for name in (*SETTINGS, "linear_attention", "softmax"):
-        own = name in SETTINGS
-        run = train(
-            functools.partial(config.untrained, name),
-            config.task(name),
-            TrainingConfig(
-                steps=config.steps if own else config.transformer_steps,
-                batch_size=config.batch_size if own else config.transformer_batch_size,
-                n_context=config.n_context,
-                learning_rate=config.learning_rate,
-                schedule="linear_decay",
-                warmup=50,
-                clip=1.0,
-                seeds=config.seeds,
-            ),
-            loss=base_loss(name),
-            progress=False,
-            device=config.device,
-        )
-        state |= {f"{name}.{key}": tensor for key, tensor in run.state.items()}
-    return state
 
 
 # --- reading ------------------------------------------------------------------------------------
@@ -222,7 +110,8 @@ class LearnedMap:
             threshold) for all.
         curves: ``v(p, p + r)`` at the residuals of :data:`RESIDUALS`, for ``p`` of
             :data:`START_POINTS`; one output only.
-        recovered: the loss recovered along a straight line at those residuals, from ``y = 0``.
+        recovered: the loss recovered at those residuals, along straight lines from ``p = y`` to
+            ``p = - y``: no prediction is farther out than half the residual.
         linear, clip, score: shares of the values at the residuals met that a straight line, a clip
             and the score of the label noise explain.
         turn: ratio of ``|v|`` at residuals of 5 to its largest up to there.
@@ -314,17 +203,17 @@ def _steps_of_blocks(model: Transformer) -> list[tuple[Learner | None, Learner]]
     return steps if len(steps) == 1 else [*steps, (None, model)]
 
 
-def _best_descent(value: ValueMap, layers: int, batch: Batch, loss) -> float:
+def _best_descent(value: ValueMap, layers: int, batch: Batch, setting: str) -> float:
     sizes = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.7, 2.0)
     stacks = (ObjectiveStack((ObjectiveLayer(value, size),) * layers) for size in sizes)
-    return min(loss(stack, batch).item() for stack in stacks)
+    return min(measured_loss(setting, stack, batch) for stack in stacks)
 
 
 def _map(
     models: list[LearnedObjective], starts: list[LearnedObjective], setting: str, config
 ) -> LearnedMap:
     training, task = config.training, config.training.task(setting)
-    batch, loss = test_batch(training, setting, config.n_test), base_loss(setting)
+    batch = held_out(training, setting, config.n_test)
     grid = torch.tensor(RESIDUALS, dtype=torch.float32)
     curves, recovered, fits, turns = [], [], [], []
     for model in models:
@@ -336,8 +225,8 @@ def _map(
             continue
         places = [torch.full_like(grid, p)[:, None] for p in START_POINTS]
         curves.append(np.stack([model.value(p, p + grid[:, None])[:, 0].numpy() for p in places]))
-        zero = torch.zeros(len(grid), 1)
-        recovered.append(recovered_loss(model.value, -grid[:, None], zero).numpy())
+        half = grid[:, None] / 2
+        recovered.append(recovered_loss(model.value, -half, half).numpy())
         p, y = _tokens_met(model, batch, 4000)
         value, residual = model.value(p, y)[:, 0], (y - p)[:, 0]
         _, _, clipped, linear = clip_fit(residual, value)
@@ -351,12 +240,12 @@ def _map(
         turns.append(middle[ends].mean() / middle[within].max())
     linear, clipped, share = np.array(fits).T
     huber = min(
-        _best_descent(huber_loss(delta).value, training.layers, batch, loss)
+        _best_descent(huber_loss(delta).value, training.layers, batch, setting)
         for delta in (0.3, 0.5, 0.7, 1.0, 1.5, 2.5)
     )
     return LearnedMap(
-        loss=np.array([loss(model, batch).item() for model in models]),
-        squared_loss=_best_descent(squared_loss().value, training.layers, batch, loss),
+        loss=np.array([measured_loss(setting, model, batch) for model in models]),
+        squared_loss=_best_descent(squared_loss().value, training.layers, batch, setting),
         huber_loss=huber,
         curves=np.stack(curves),
         recovered=np.stack(recovered),

@@ -8,6 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from icl_lessons.declare import experiment
+from icl_lessons.mesa_optimization.cosine_rules import (
+    COSINE_FAMILY,
+    COSINE_THRESHOLD,
+    cosine_scores,
+)
 from icl_lessons.mesa_optimization.detector_cases import (
     CONTROLS,
     LOSSES,
@@ -17,12 +22,7 @@ from icl_lessons.mesa_optimization.detector_cases import (
     control_case,
 )
 from icl_lessons.mesa_optimization.figures import objective_detector as figures
-from icl_lessons.mesa_optimization.objective_detector import (
-    COSINE_FAMILY,
-    COSINE_THRESHOLD,
-    cosine_scores,
-    detect_objective,
-)
+from icl_lessons.mesa_optimization.objective_detector import detect_objective
 from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
 
 KINDS = (*LOSSES, *CONTROLS)
@@ -49,10 +49,10 @@ class ObjectiveDetectorConfig:
     per_loss: int = 10
     per_control: int = 9
     contexts: int = 32
-    noise_levels: tuple[float, ...] = (0.1, 0.3, 0.5)
+    noise_levels: tuple[float, ...] = (0.2, 0.5, 1.0)
     context_counts: tuple[int, ...] = (8, 16)
     noise_of_counts: float = 0.1
-    sweep_share: int = 3
+    sweep_share: int = 4
     device: str = "cpu"
 
     def __post_init__(self):
@@ -280,7 +280,7 @@ def _share(mask: Tensor) -> float:
     configs={
         Scale.LESSON: ObjectiveDetectorConfig(),
         Scale.PAPER: ObjectiveDetectorConfig(
-            per_loss=60, per_control=50, contexts=64, context_counts=(8, 16, 32)
+            per_loss=60, per_control=50, context_counts=(8, 16, 64)
         ),
     },
     figure=figures.objective_detector,

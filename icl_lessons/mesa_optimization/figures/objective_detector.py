@@ -56,8 +56,8 @@ def draw_noise(ax: Axes, result: "ObjectiveDetectorResult") -> None:
 
 def draw_rules(ax: Axes, result: "ObjectiveDetectorResult") -> None:
     """Share of right names on the five losses that the cosine rules know, without noise."""
+    from icl_lessons.mesa_optimization.cosine_rules import COSINE_FAMILY
     from icl_lessons.mesa_optimization.experiments.objective_detector import LOSSES
-    from icl_lessons.mesa_optimization.objective_detector import COSINE_FAMILY
 
     known = np.isin(result.exact.kind, [LOSSES.index(name) for name in COSINE_FAMILY])
     bars = {
