@@ -57,21 +57,21 @@ def outer_and_inner(result: "OuterAndInnerResult") -> Figure:
 def draw_ranks(ax: Axes, result: "ApproximateAlignmentResult") -> None:
     """Losses by rank: the best exactly, the trained ones as marks."""
     for trained, exact, color, marker, label in (
-        (result.loss, result.best, MODEL, "o", "as in training"),
-        (result.deployed, result.best_deployed, WANTED, "s", "all inputs alike"),
+        (result.loss, result.best, MODEL, "o", "in training"),
+        (result.deployed, result.best_deployed, WANTED, "s", "where all inputs are alike"),
     ):
         ax.plot(
             result.all_ranks,
             exact,
             color=color,
-            label=f"best of the rank, {label}",
+            label=f"best of the rank, {label}" if color == MODEL else f"the same, {label}",
             **LINE_STYLES["textbook"],
         )
         for seed in range(trained.shape[1]):
             name = f"trained, {label}" if seed == 0 else None
             ax.plot(result.ranks, trained[:, seed], marker, color=color, label=name, alpha=0.8)
-    ax.set(xlabel="rank of the inner metric", ylabel="E squared error", ylim=(0, 1.05))
-    ax.legend(loc="lower left", fontsize=8.5)
+    ax.set(xlabel="rank of the inner metric", ylabel="E squared error", ylim=(0, 1.5))
+    ax.legend(loc="upper right", fontsize=8.5)
 
 
 def draw_directions(ax: Axes, result: "ApproximateAlignmentResult") -> None:
@@ -128,7 +128,7 @@ def draw_steps(ax: Axes, result: "SuboptimalityResult") -> None:
     ax.axvline(result.trained_steps, label="steps in training", **LINE_STYLES["exact"])
     ax.set(xscale="log", yscale="log", xlabel="steps of descent (log)", ylabel="E squared (log)")
     plain_log_ticks(ax)
-    ax.legend(loc="lower left", fontsize=8.5)
+    ax.legend(loc="lower left", bbox_to_anchor=(0.28, 0.0), fontsize=8.5)
 
 
 def suboptimality_alignment(result: "SuboptimalityResult") -> Figure:
