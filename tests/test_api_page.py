@@ -13,6 +13,8 @@ ROOMS = (
     "figures",
     "gradient_descent",
     "bayesian",
+    "mesa_optimization",
+    "implicit_dynamics",
 )
 
 
