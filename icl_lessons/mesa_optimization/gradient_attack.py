@@ -82,7 +82,7 @@ def gradient_attack(
 
 
 def label_sweep(
-    learner: Learner, xs: Inputs, ys: Labels, x_query: Query, budgets: tuple[float, ...]
+    learner: Learner, xs: Inputs, ys: Labels, x_query: Query, budgets: tuple[float | int, ...]
 ) -> Float[Tensor, "budgets 2*n_context batch"]:
     """The predictions after each label in turn was raised, or lowered, by each budget.
 

@@ -18,7 +18,7 @@ from icl_lessons.runtime import Scale, seeded
 SURGERY = "mesa_optimization/surgery"
 ANWAR = {"paper": "anwar2024adversarial", "chapter": SURGERY, "kind": "experiment"}
 OWN = ANWAR | {"where": "the course's own analysis of the setting"}
-REPORT = ANWAR | {"where": "the abstract, as the course's notes report it"}
+REPORT = ANWAR | {"where": "reported results, from a secondary source"}
 ERROR = "E (y_hat - y)^2, a target having variance 1"
 
 
@@ -122,8 +122,8 @@ def clipped_on_poison(scale: Scale) -> Evidence:
         reported=0.279,
         samples=passed(poisoned <= 1.2 * clean),
         note=f"Clean {clean.mean():.3f}. Tuned to delta = {result.clip:g} and gamma = "
-        f"{result.clipped_size:.2f}; the notes' has 1 and 1.2. A seed passes whose poisoned error is "
-        "within 20% of its clean one.",
+        f"{result.clipped_size:.2f}; the notes' has 1 and 1.2. A seed passes whose poisoned error "
+        "is within 20% of its clean one.",
     )
 
 
@@ -228,9 +228,9 @@ def training_helps(scale: Scale) -> Evidence:
 
 
 @claim(
-    "anwar2024-adversarial-training-price",
-    says="It costs the transformer little on clean contexts.",
-    **REPORT,
+    "survey-poison-training-price",
+    says="Adversarial training costs the transformer little on clean contexts.",
+    **OWN,
 )
 def training_price(scale: Scale) -> Evidence:
     result = _result(scale)
@@ -294,9 +294,9 @@ def holds_against_search(scale: Scale) -> Evidence:
 
 
 @claim(
-    "anwar2024-holds-against-inputs",
+    "survey-poison-training-inputs",
     says="Trained on poisoned labels, it is safe from a gradient attack on a label and its input.",
-    **REPORT,
+    **OWN,
 )
 def holds_against_inputs(scale: Scale) -> Evidence:
     result = _result(scale)

@@ -6,7 +6,7 @@ from icl_lessons.declare import Evidence, claim, passed, result_of, words
 from icl_lessons.mesa_optimization.claims.poisoned_contexts import ANWAR, OWN
 from icl_lessons.runtime import Scale
 
-REPORT = ANWAR | {"where": "the abstract, as the course's notes report it"}
+REPORT = ANWAR | {"where": "reported results, from a secondary source"}
 
 
 def _of(scale: Scale, field: str, learner: str) -> np.ndarray:

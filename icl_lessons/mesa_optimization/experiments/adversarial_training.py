@@ -58,15 +58,15 @@ class AdversarialTrainingConfig:
 
     training: PoisonedModelsTraining = PoisonedModelsTraining()
     n_tuning: int = 20_000
-    clips: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 4.0)
+    clips: tuple[float | int, ...] = (0.5, 1.0, 1.5, 2.0, 4.0)
     n_test: int = 400
     n_attacked: int = 24
-    budgets: tuple[float, ...] = (1, 3, 10, 100)
+    budgets: tuple[float | int, ...] = (1, 3, 10, 100)
     hit: tuple[int, ...] = (0, 1, 4)
     label_budget: float = 3.0
     input_budget: float = 2.0
     attack_steps: int = 10
-    scales: tuple[float, ...] = (3, 10, 30)
+    scales: tuple[float | int, ...] = (3, 10, 30)
     label: float = 10.0
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"

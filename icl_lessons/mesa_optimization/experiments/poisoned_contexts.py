@@ -55,9 +55,9 @@ class PoisonedContextsConfig:
     ten_steps: float = 0.4
     penalty: float = 0.1
     label: float = 10.0
-    scales: tuple[float, ...] = (0.5, 1, 2, 3, 5, 10, 30, 100)
+    scales: tuple[float | int, ...] = (0.5, 1, 2, 3, 5, 10, 30, 100)
     target: float = 25.0
-    budgets: tuple[float, ...] = (0.3, 1, 3, 10, 100)
+    budgets: tuple[float | int, ...] = (0.3, 1, 3, 10, 100)
     label_budget: float = 3.0
     input_budget: float = 2.0
     attack_steps: int = 10
@@ -232,13 +232,13 @@ def _one_seed(
         for key, value in _flips(learner, batch, by_label[..., 0], generator).items():
             keep(key, value)
         attacks[name] = [
-            gradient_attack(learner, *some.context, **budget, steps=config.attack_steps)
+            gradient_attack(learner, *batch.context, **budget, steps=config.attack_steps)
             for budget in budgets
         ]
         if name == "transformer":
             everything = [
                 *scaled,
-                *(a.shift + learner(*some.context)[:, 0, 0] for a in attacks[name]),
+                *(a.shift + said[name] for a in attacks[name]),
             ]
             largest = max(value.abs().max().item() for value in everything)
     for k, key in enumerate(("transfer_labels", "transfer")):
@@ -250,7 +250,7 @@ def _one_seed(
             for victim, learner in own.items():
                 trained = victim == name and name in other
                 target = other[name] if trained else learner
-                moved = target(attack.xs, attack.ys, some.x_query) - target(*some.context)
+                moved = target(attack.xs, attack.ys, batch.x_query) - target(*batch.context)
                 meant = (moved[:, 0, 0] * attack.shift.sign()).mean()
                 row.append((meant / direct[victim].abs().mean()).item())
             rows.append(row)
