@@ -89,7 +89,7 @@ function renderPoison({ model, el }) {
     step: 0.1, fineStep: 0.01,
   }));
   const query = handle({
-    label: "The query x", shapes: [svg("path", { class: "icl-query", d: "M0 -9 L8 6 L-8 6 Z" })], horizontal: true, position: () => [state.query, -WINDOW[1] + 0.7],
+    label: "The query x", shapes: [svg("path", { class: "icl-query", d: "M-4.5 -9 H4.5 V9 H-4.5 Z" })], horizontal: true, position: () => [state.query, -WINDOW[1] + 0.7],
     move: ([x]) => { change({ query: clamp(roundTo(x, 2), -3, 3) }); state = readPoison(model); },
     step: 0.1, fineStep: 0.01,
   });
@@ -184,7 +184,7 @@ function renderPoison({ model, el }) {
       one.place(toX(x), toY(y), { text: `${formatNumber(x, 2)}, ${formatNumber(y, 2)}${k === i ? ", the moved one" : ""}`, now: y, low: -REACH[1], high: REACH[1] });
     });
     query.place(qx, toY(-WINDOW[1] + 0.7), { text: formatNumber(state.query, 2), now: state.query, low: -3, high: 3 });
-    plotNote.textContent = "Drag any example (the one moved before, the diamond, goes back) or the query's triangle; or focus one and use the arrow keys. Marks on the dotted line: predictions at the query.";
+    plotNote.textContent = "Drag any example (the one moved before, the diamond, goes back) or the query's bar; or focus one and use the arrow keys. Marks on the dotted line: predictions at the query.";
   }
 
   function drawTable() {
