@@ -48,6 +48,7 @@ def draw_price(ax: Axes, result: "AdversarialTrainingResult") -> None:
         ylabel=f"one label hit, {ERROR} (log)",
         xscale="log",
         yscale="log",
+        xlim=(0.02, 80),  # room for the legend
     )
     plain_log_ticks(ax)
     ax.set_xticks([0.03, 0.1, 0.3, 1], ["0.03", "0.1", "0.3", "1"])
@@ -90,7 +91,7 @@ def draw_step(ax: Axes, result: "AdversarialTrainingResult") -> None:
             name = label if seed == 0 else None
             ax.plot(at + offset, row, marker, color=color, label=name, markersize=5, alpha=0.75)
     ax.set_xticks(at, result.learners, rotation=40, ha="right", fontsize=8)
-    ax.set(xlabel="learner", ylabel="inner step on clean contexts", ylim=(-1.05, 1.5))
+    ax.set(xlabel="learner", ylabel="inner step on clean contexts", ylim=(-0.6, 1.2))
     ax.legend(loc="lower left")
 
 
