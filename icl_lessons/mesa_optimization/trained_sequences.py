@@ -15,8 +15,10 @@ tuned for performance (:class:`TunedSolver`), and regularised least squares on e
 
 import copy
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,10 +34,12 @@ from icl_lessons.runtime import check_integer, check_number
 from icl_lessons.tasks.dynamics import Sequences
 
 States = Float[Tensor, "batch length d"]
+Predictor = Callable[[Tensor], Tensor]  # states to predictions of the next, at every position
+Losses = Float[Tensor, "*models predictions"] | Float[np.ndarray, "*models predictions"]
 Blocks = Float[Tensor, "slots slots d d"]
 
 
-def next_state_loss(model: nn.Module, batch: Sequences) -> Float[Tensor, ""]:
+def next_state_loss(model: Predictor, batch: Sequences) -> Float[Tensor, ""]:
     """``1/2 |f_t - s_{t+1}|^2``, summed over coordinates, averaged over all ``T - 1`` predictions.
 
     The last state is a target only, so that the model reads ``T - 1`` states.
@@ -44,13 +48,13 @@ def next_state_loss(model: nn.Module, batch: Sequences) -> Float[Tensor, ""]:
     return 0.5 * error.square().sum(-1).mean()
 
 
-def position_losses(model: nn.Module, states: States) -> Float[Tensor, " length-1"]:
+def position_losses(model: Predictor, states: States) -> Float[Tensor, " length-1"]:
     """``1/2 E |f_t - s_{t+1}|^2`` of every prediction that has a target."""
     with torch.no_grad():
         return 0.5 * (model(states[:, :-1]) - states[:, 1:]).square().sum(-1).mean(0)
 
 
-def from_second(losses: Float[Tensor, "*models predictions"]) -> Float[Tensor, "*models"]:
+def from_second(losses: Losses) -> Tensor | np.ndarray | np.floating:
     """The mean over all predictions but the first, which has seen no transition."""
     return losses[..., 1:].mean(-1)
 
@@ -147,10 +151,13 @@ def products_of(model: StateTransformer, layer: int = 0) -> Products:
     return Products(key_query / scale, written * scale)
 
 
-def constructed_products(d: int, step_size: float | int) -> Products:
+def constructed_products(
+    d: int, step_size: float | int, dtype: torch.dtype = torch.float32
+) -> Products:
     """Proposition 1 in the same blocks, from ``Phi_0 = 0``: one identity in each product."""
+    check_integer("d", d, at_least=1)
     check_number("step_size", step_size)
-    identity, zero = torch.eye(d), torch.zeros(3, 3, d, d)
+    identity, zero = torch.eye(d, dtype=dtype), torch.zeros(3, 3, d, d, dtype=dtype)
     key_query, written = zero.clone(), zero.clone()
     key_query[2, 1], written[0, 1] = identity, step_size * identity
     return Products(key_query, written)

@@ -199,8 +199,9 @@ def scaled_identities(scale: Scale) -> Evidence:
         bound=0.01,
         unit="share of a block's squared entries off its multiple of the identity, worst",
         samples=passed(rest <= 0.01),
-        note=f"Step sizes read from the weights: {', '.join(f'{v:.4f}' for v in result.fitted_step)}"
-        f"; the best single step is {result.step_size:.4f}.",
+        note="Step sizes read from the weights: "
+        + ", ".join(f"{step:.4f}" for step in result.fitted_step)
+        + f"; the best single step is {result.step_size:.4f}.",
     )
 
 
@@ -267,7 +268,7 @@ def target_probe(scale: Scale) -> Evidence:
         bound=0.5,
         unit="error of the probe after the last layer over that before the first, worst seed",
         samples=passed(ratio <= 0.5),
-        note=f"By layer, mean over seeds: {words(errors.mean(0))}; the last layer adds nothing.",
+        note=f"By layer, mean over seeds: {words(errors.mean(0))}.",
     )
 
 
@@ -287,8 +288,8 @@ def preconditioning_probe(scale: Scale) -> Evidence:
         bound=0.9,
         unit="error of the probe after the last layer over that before the first, worst seed",
         samples=passed(ratio <= 0.9),
-        note=f"By layer, mean over seeds: {words(errors.mean(0))}. It improves while layers work "
-        "on it and is given up once the prediction is written.",
+        note=f"By layer, mean over seeds: {words(errors.mean(0))}; lowest after layer "
+        f"{errors.mean(0).argmin()}. What a layer no longer needs need not stay readable.",
     )
 
 
@@ -493,6 +494,6 @@ def tuned_beginning(scale: Scale) -> Evidence:
         bound=1.0,
         unit=f"loss after {last} pairs over that with a separator alone, worst model and seed",
         samples=passed(ratio <= 1.0),
-        note=f"By model: {words(ratio.mean(1))} for {' and '.join(result.names)}. Learned positions "
-        "are part of it: in front of a prompt everything stands one place later.",
+        note=f"By model: {words(ratio.mean(1))} for {' and '.join(result.names)}. With a token in "
+        "front everything else stands one learned position later.",
     )

@@ -226,7 +226,7 @@ class SequenceDepthResult:
         repr=False, default_factory=dict, metadata={"stored": False}
     )
 
-    def mean(self, name: str) -> Float[np.ndarray, "*seeds"]:
+    def mean(self, name: str) -> np.ndarray | np.floating:
         """Loss from the second prediction on: of a model, one number a seed, or of a reference."""
         losses = self.losses[self.names.index(name)] if name in self.names else getattr(self, name)
         return from_second(losses)

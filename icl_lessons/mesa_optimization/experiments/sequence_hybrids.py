@@ -189,12 +189,12 @@ class SequenceHybridsResult:
         repr=False, default_factory=dict, metadata={"stored": False}
     )
 
-    def mean(self, name: str) -> Float[np.ndarray, "*seeds"]:
+    def mean(self, name: str) -> np.ndarray | np.floating:
         """Loss from the second prediction on: of a model, one number a seed, or of a reference."""
         losses = self.losses[self.names.index(name)] if name in self.names else getattr(self, name)
         return from_second(losses)
 
-    def after(self, seen: int, name: str) -> Float[np.ndarray, "*seeds"]:
+    def after(self, seen: int, name: str) -> np.ndarray | np.floating:
         """Loss of the prediction made from so many states, of a model or a reference."""
         losses = self.losses[self.names.index(name)] if name in self.names else getattr(self, name)
         return losses[..., seen - 1]
