@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icl_lessons.estimators.least_squares import OrdinaryLeastSquares
 from icl_lessons.mesa_optimization.inner_losses import (
     INNER_LOSSES,
     ObjectiveLayer,
@@ -42,6 +43,8 @@ CONTROLS = (
     "shrinkage",
     "random_value_map",
 )
+
+NEAR_MISSES = ("least_squares", "two_steps")
 
 
 @dataclass(frozen=True)
@@ -208,6 +211,21 @@ def control_case(kind: str, generator: torch.Generator, contexts: int = 32) -> C
             value = lambda p, y: torch.tanh(torch.cat([p, y], -1) @ read.mT) @ write.mT  # noqa: E731
         after = ObjectiveStack((ObjectiveLayer(value, step_size),), start)
     return Case(before, after, batch, None, kind, float("nan"), {})
+
+
+def near_miss(kind: str, generator: torch.Generator, contexts: int = 32) -> Case:
+    """A layer that descends the squared loss, but not by one step.
+
+    ``least_squares``: it jumps to the minimum. ``two_steps``: two steps of 0.4 seen as one layer.
+    """
+    check_choice("kind", kind, NEAR_MISSES)
+    _, batch, start = _context(generator, contexts, least_m=1)
+    if kind == "least_squares":
+        after: Learner = OrdinaryLeastSquares()
+    else:
+        layer = ObjectiveLayer(INNER_LOSSES["squared"].value, 0.4)
+        after = ObjectiveStack((layer, layer), start)
+    return Case(ObjectiveStack((), start), after, batch, None, kind, float("nan"), {})
 
 
 def _after(before: Learner, change) -> Learner:

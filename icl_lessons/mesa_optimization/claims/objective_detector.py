@@ -5,6 +5,7 @@ import torch
 
 from icl_lessons.declare import Evidence, claim, passed, result_of
 from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
+from icl_lessons.mesa_optimization.detector_cases import near_miss
 from icl_lessons.mesa_optimization.experiments.objective_detector import (
     ObjectiveDetectorResult,
     Verdicts,
@@ -297,4 +298,46 @@ def ties(scale: Scale) -> Evidence:
         comparison="at least",
         unit="share of ties resolved and reported",
         samples=passed(right),
+    )
+
+
+def _called_a_step(kind: str, count: int) -> float:
+    said = []
+    for index in range(count):
+        case = near_miss(kind, seeded(5300 + index))
+        said.append(detect_objective(case.before, case.after, case.batch).is_gradient_step)
+    return float(np.mean(said))
+
+
+@claim(
+    "survey-solver-is-not-a-step",
+    where="probing mesa-objectives; the detector is the course's",
+    kind="experiment",
+    says="A layer that jumps to the minimum of the squared loss is not taken for a gradient step.",
+    **SEED,
+)
+def solver_is_not_a_step(scale: Scale) -> Evidence:
+    return Evidence(
+        measured=_called_a_step("least_squares", 40),
+        bound=0.05,
+        unit="share of layers called a gradient step",
+        note="40 layers. It has the same objective as a step: 'no gradient step' is not 'no "
+        "objective'.",
+    )
+
+
+@claim(
+    "survey-two-steps-are-not-one",
+    where="probing mesa-objectives; the detector is the course's",
+    kind="experiment",
+    says="A layer that takes two steps on the squared loss at once is not taken for one.",
+    **SEED,
+)
+def two_steps_are_not_one(scale: Scale) -> Evidence:
+    return Evidence(
+        measured=_called_a_step("two_steps", 40),
+        bound=0.05,
+        unit="share of layers called a gradient step",
+        note="40 layers. With inputs of equal variance two steps are nearly parallel to one, the "
+        "more so the longer the context; the detector names the squared loss or ridge.",
     )

@@ -23,7 +23,14 @@ from icl_lessons.mesa_optimization.detector_cases import (
 )
 from icl_lessons.mesa_optimization.figures import objective_detector as figures
 from icl_lessons.mesa_optimization.objective_detector import detect_objective
-from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
+from icl_lessons.runtime import (
+    Scale,
+    check_integer,
+    check_number,
+    one_thread,
+    seeded,
+    trusted_inputs,
+)
 
 KINDS = (*LOSSES, *CONTROLS)
 VERDICTS = (*LOSSES, "no")
@@ -298,7 +305,7 @@ def objective_detector(config: ObjectiveDetectorConfig) -> ObjectiveDetectorResu
         for seed, kind, index in every
         if index < -(-(config.per_loss if kind < NO else config.per_control) // config.sweep_share)
     ]
-    with one_thread(), torch.no_grad():
+    with one_thread(), torch.no_grad(), trusted_inputs():
         exact, found = _judge(every, config.contexts)
         step, parameters, weights = _parameter_errors(found)
         rules, several, alarms, alarms_once = _rules(found)

@@ -33,7 +33,7 @@ def draw_gaussian(ax: Axes, result: "LearnedInnerLossResult") -> None:
     mean = result.maps["gaussian"].curves[:, 1].mean(0)
     line = _scaled(mean, result.residual_grid)
     ax.plot(result.residual_grid, line, color=TEXTBOOK, label="line", **LINE_STYLES["textbook"])
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right")
 
 
 def draw_outliers(ax: Axes, result: "LearnedInnerLossResult") -> None:
@@ -49,7 +49,7 @@ def draw_outliers(ax: Axes, result: "LearnedInnerLossResult") -> None:
         r, _scaled(mean, result.likelihood), color=TEXTBOOK, label="score of the noise",
         **LINE_STYLES["textbook"],
     )  # fmt: skip
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right", fontsize=7.5)
 
 
 def draw_recovered(ax: Axes, result: "LearnedInnerLossResult") -> None:

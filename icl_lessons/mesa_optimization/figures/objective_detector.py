@@ -79,9 +79,10 @@ def draw_reliability(ax: Axes, result: "ObjectiveDetectorResult") -> None:
     rows = result.reliability()
     ax.plot([0, 1], [0, 1], **LINE_STYLES["exact"])
     ax.plot(rows[:, 0], rows[:, 1], color=OWN, marker="o")
-    for confidence, right, count in rows:
+    for i, (confidence, right, count) in enumerate(rows):
+        place = (-6, 5) if i < len(rows) - 1 else (-4, -14)
         ax.annotate(
-            f"{count:.0f}", (confidence, right), xytext=(-6, 5), textcoords="offset points",
+            f"{count:.0f}", (confidence, right), xytext=place, textcoords="offset points",
             ha="right", fontsize=8,
         )  # fmt: skip
     ax.set(xlabel="confidence", ylabel="share of right verdicts", xlim=(0, 1.03), ylim=(0, 1.05))
