@@ -79,7 +79,6 @@ def names_the_loss(scale: Scale) -> Evidence:
         partial_bound=0.9,
         comparison="at least",
         unit=CASES,
-        reported=1.0,
         samples=_by_seed(run, "accuracy", 0.99, most=False),
         note=f"{run.constructed.sum()} layers of random sizes from random starts, up to 4 d "
         "examples, more than can be de-mixed one context at a time; without noise.",
@@ -245,7 +244,6 @@ def raw_change_misleads(scale: Scale) -> Evidence:
         measured=rules["raw"],
         bound=0.85,
         unit="share of contexts named rightly, five losses, Huber's threshold known",
-        reported=0.76,
         note=f"With no more examples than coordinates {rules['raw_few']:.2f}; there the de-mixed "
         f"values name {rules['demixed']:.2f}, not all: with two or three numbers in a context "
         "Huber's values can be parallel to another loss's.",
