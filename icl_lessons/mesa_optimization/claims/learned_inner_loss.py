@@ -173,7 +173,7 @@ def trained_linear_attention(scale: Scale) -> Evidence:
 
 @claim(
     "survey-softmax-layers-are-steps",
-    where="code sketch: check whether layer 15 implements a gradient step",
+    where="not in the paper: a code sketch that tests each layer of a model for a gradient step",
     says="In a trained softmax Transformer, read out after each block, each block is a gradient "
     "step on some loss.",
     **SEED,
