@@ -191,7 +191,7 @@ def _model(model: Transformer, config: GoalMisgeneralizationConfig) -> dict[str,
         Scale.PAPER: GoalMisgeneralizationConfig(
             d=20,
             n_context=100,
-            n_fit=100_000,
+            n_fit=20_000,
             training=CueTraining(
                 d=20,
                 n_context=60,

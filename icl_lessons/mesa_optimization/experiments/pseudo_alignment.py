@@ -111,7 +111,7 @@ class OuterAndInnerResult:
     chapter=PAGE,
     configs={
         Scale.LESSON: OuterAndInnerConfig(),
-        Scale.PAPER: OuterAndInnerConfig(d=20, n_context=100, n_fit=100_000, n_test=20_000),
+        Scale.PAPER: OuterAndInnerConfig(d=20, n_context=100, n_fit=20_000),
     },
     figure=figures.outer_and_inner,
 )
@@ -408,7 +408,7 @@ class SuboptimalityResult:
     chapter=PAGE,
     configs={
         Scale.LESSON: SuboptimalityConfig(),
-        Scale.PAPER: SuboptimalityConfig(d=20, n_context=100, n_fit=5000, n_test=10_000),
+        Scale.PAPER: SuboptimalityConfig(d=20, n_context=100),
     },
     figure=figures.suboptimality_alignment,
 )
