@@ -10,9 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from icl_lessons.declare import EXPERIMENTS, Verdict
+from icl_lessons.declare import CLAIMS, EXPERIMENTS, Verdict
 from icl_lessons.estimators.least_squares import ridge_weights
-from icl_lessons.ledger import collect_claims, run_claim
+from icl_lessons.ledger import run_claim
+from icl_lessons.mesa_optimization.claims import mesa_layer, preconditioned_sequence
+from icl_lessons.mesa_optimization.claims import overlapping_pairs as overlapping
+from icl_lessons.mesa_optimization.claims import sequence_construction as construction
 from icl_lessons.mesa_optimization.experiments.overlapping_pairs import (
     OverlappingPairsConfig,
     overlapping_pairs_curve,
@@ -412,13 +415,11 @@ def test_paper_scales_are_the_papers():
             dataclasses.replace(config, seeds=())
 
 
+OWN = {m.__name__ for m in (mesa_layer, overlapping, preconditioned_sequence, construction)}
 IDENTITIES = [
     name
-    for name, claim in collect_claims().items()
-    if claim.kind == "identity"
-    and claim.chapter == "mesa_optimization/sequence_models"
-    and claim.check.__module__.rsplit(".", 1)[-1]
-    in ("mesa_layer", "sequence_construction", "preconditioned_sequence", "overlapping_pairs")
+    for name, claim in CLAIMS.items()
+    if claim.kind == "identity" and claim.check.__module__ in OWN
 ]
 
 
@@ -428,7 +429,7 @@ def test_there_are_enough_identities():
 
 @pytest.mark.parametrize("name", IDENTITIES)
 def test_identities_hold(name):
-    assert run_claim(collect_claims()[name], Scale.LESSON).verdict == Verdict.HOLDS
+    assert run_claim(CLAIMS[name], Scale.LESSON).verdict == Verdict.HOLDS
 
 
 @pytest.mark.parametrize(
