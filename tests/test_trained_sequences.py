@@ -370,15 +370,14 @@ IN_PART = {
     "vonoswald2023b-linear-for-softmax",
     "vonoswald2023b-tuned-separator",
     "vonoswald2023b-tuned-beginning",
+    "vonoswald2023b-preconditioning-probe",
 }
-FAILS = {"vonoswald2023b-preconditioning-probe"}
 
 
 def test_every_claim_has_the_verdict_that_its_page_prints():
     here = "icl_lessons.mesa_optimization.claims.trained_sequences"
     own = {i: c for i, c in collect_claims().items() if c.check.__module__ == here}
-    assert len(own) == 20 and IN_PART | FAILS <= own.keys()
+    assert len(own) == 20 and IN_PART <= own.keys()
     for name, claim in own.items():
         expected = Verdict.IN_PART if name in IN_PART else Verdict.HOLDS
-        expected = Verdict.FAILS if name in FAILS else expected
         assert run_claim(claim).verdict == expected, name

@@ -47,7 +47,7 @@ class InterpolatedWeightsConfig:
 
     training: SequenceDepthTraining = SequenceDepthTraining()
     shares: tuple[float, ...] = tuple(i / 10 for i in range(11))
-    n_validation: int = 4096
+    n_validation: int = 2048
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"
 
@@ -75,8 +75,9 @@ class InterpolatedWeightsResult:
             layer's step size, ``[seeds]``.
         step_size: of the best single step, on other sequences.
         shares: points between trained (0) and constructed (1) weights.
-        between: loss there, ``[seeds, shares]``.
-        descent_loss, zero_loss: of the best step, and of predicting 0.
+        between: loss there, ``[seeds, shares]``; what a layer writes is clamped, as in training,
+            the constructed one's too.
+        descent_loss, zero_loss: of the best step, not clamped, and of predicting 0.
         trained, compressed, two_blocks: loss of the trained layer; with each block replaced by a
             multiple of the identity; with all but the two blocks of Proposition 1 removed.
         two_blocks_rescaled: that of the two blocks alone with the step size that is best for them.

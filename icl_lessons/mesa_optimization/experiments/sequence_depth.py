@@ -178,7 +178,7 @@ class SequenceDepthConfig:
     """
 
     training: SequenceDepthTraining = SequenceDepthTraining()
-    n_validation: int = 4096
+    n_validation: int = 2048
     regularizations: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"

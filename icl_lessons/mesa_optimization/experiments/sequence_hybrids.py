@@ -154,7 +154,7 @@ class SequenceHybridsConfig:
     """
 
     training: SequenceHybridsTraining = SequenceHybridsTraining()
-    n_validation: int = 4096
+    n_validation: int = 2048
     regularizations: tuple[float, ...] = (3.0, 10.0, 30.0, 100.0)
     seeds: tuple[int, ...] = (0, 1, 2)
     device: str = "cpu"

@@ -30,7 +30,9 @@ def draw_positions(ax: Axes, result: "SequenceDepthResult") -> None:
         **LINE_STYLES["construction"],
     )
     ax.axhline(result.noise_floor, label="noise", **LINE_STYLES["exact"])
-    ax.set(xlabel="states seen, t", ylabel="loss, ½ E |ŝ − s|² (log)", yscale="log")
+    ax.set(
+        xlabel="states seen, t", ylabel="loss, ½ E |ŝ − s|² (log)", yscale="log", ylim=(None, 20)
+    )
     plain_log_ticks(ax)
     ax.legend(loc="upper right", ncols=2, fontsize=8)
 

@@ -25,9 +25,12 @@ def draw_losses(ax: Axes, result: "SequenceHybridsResult") -> None:
         t, result.least_squares, color=TEXTBOOK, label="least squares", **LINE_STYLES["textbook"]
     )
     ax.axhline(result.noise_floor, label="noise", **LINE_STYLES["exact"])
-    ax.set(xlabel="states seen, t", ylabel="loss, ½ E |ŝ − s|² (log)", yscale="log")
+    ax.set(
+        xlabel="states seen, t", ylabel="loss, ½ E |ŝ − s|² (log)", yscale="log", ylim=(None, 12)
+    )
     plain_log_ticks(ax)
-    ax.legend(loc="lower left", fontsize=8)
+    ax.set_xticks([1, *range(5, len(t) + 1, 5)])
+    ax.legend(loc="upper right", ncols=2, fontsize=8)
 
 
 def sequence_hybrids(result: "SequenceHybridsResult") -> Figure:
