@@ -1,14 +1,12 @@
-"""What is claimed of models trained on sequences, each claim with a check."""
+"""What is claimed of linear layers trained on sequences, and of probes; each with a check."""
 
 import numpy as np
 
 from icl_lessons.declare import Evidence, claim, passed, result_of, words
-from icl_lessons.mesa_optimization.experiments.few_shot_sequences import FewShotSequencesResult
 from icl_lessons.mesa_optimization.experiments.interpolated_weights import (
     InterpolatedWeightsResult,
 )
 from icl_lessons.mesa_optimization.experiments.sequence_depth import SequenceDepthResult
-from icl_lessons.mesa_optimization.experiments.sequence_hybrids import SequenceHybridsResult
 from icl_lessons.mesa_optimization.experiments.sequence_probes import SequenceProbesResult
 from icl_lessons.runtime import Scale
 
@@ -16,7 +14,6 @@ PAPER, PAGE = "vonoswald2023uncovering", "mesa_optimization/sequence_models"
 LINEAR = "section on linear self-attention models"
 DEEP = "section on deeper models and probes"
 SOFTMAX = "section on softmax models and the mesa layer"
-FEW_SHOT = "section on few-shot learning"
 PROBE_UNIT = "error after the last layer over that before the first, mean of seeds, worst position"
 
 
@@ -28,19 +25,11 @@ def _weights(scale: Scale) -> InterpolatedWeightsResult:
     return result_of("interpolated_weights", scale)
 
 
-def _hybrids(scale: Scale) -> SequenceHybridsResult:
-    return result_of("sequence_hybrids", scale)
-
-
 def _probes(scale: Scale) -> SequenceProbesResult:
     return result_of("sequence_probes", scale)
 
 
-def _prompts(scale: Scale) -> FewShotSequencesResult:
-    return result_of("few_shot_sequences", scale)
-
-
-def _percent(ratio: np.ndarray) -> np.ndarray:
+def percent(ratio: np.ndarray) -> np.ndarray:
     """How far ratios of losses stand above 1, to the digit that reproduces."""
     return np.round(100 * (ratio - 1), 1)
 
@@ -63,14 +52,14 @@ def _listed(values: np.ndarray) -> str:
 )
 def one_layer_loss(scale: Scale) -> Evidence:
     result = _depth(scale)
-    excess = _percent(result.mean("1 layer") / result.mean("descent"))
+    excess = percent(result.mean("1 layer") / result.mean("descent"))
     return Evidence(
         measured=excess.max().item(),
         bound=2.0,
         unit="% above the loss of one step, worst seed",
         samples=passed(excess <= 2.0),
         note="Part of that is the clamp on what a layer writes: above a step that is clamped too, "
-        f"each seed is {words(_percent(result.mean('1 layer') / result.mean('own')[0]))} %.",
+        f"each seed is {words(percent(result.mean('1 layer') / result.mean('own')[0]))} %.",
     )
 
 
@@ -136,7 +125,7 @@ def layers_are_solver_steps(scale: Scale) -> Evidence:
     ratios = [
         (result.mean(f"{k} layer{'s' * (k > 1)}") / solvers[k - 1]).mean().item() for k in depths
     ]
-    excess = _percent(np.array(ratios))
+    excess = percent(np.array(ratios))
     return Evidence(
         measured=excess[np.abs(excess).argmax()].item(),
         bound=10.0,
@@ -158,7 +147,7 @@ def layers_are_solver_steps(scale: Scale) -> Evidence:
 )
 def mesa_layer_trains(scale: Scale) -> Evidence:
     result = _depth(scale)
-    excess = _percent(result.mean("mesa layer") / result.mean("least_squares"))
+    excess = percent(result.mean("mesa layer") / result.mean("least_squares"))
     return Evidence(
         measured=excess.max().item(),
         bound=5.0,
@@ -222,7 +211,7 @@ def scaled_identities(scale: Scale) -> Evidence:
 def interpolated(scale: Scale) -> Evidence:
     result = _weights(scale)
     halfway = result.between[:, len(result.shares) // 2]
-    excess = _percent(halfway / result.between[:, [0, -1]].max(1))
+    excess = percent(halfway / result.between[:, [0, -1]].max(1))
     return Evidence(
         measured=excess.max().item(),
         bound=0.0,
@@ -242,7 +231,7 @@ def interpolated(scale: Scale) -> Evidence:
 )
 def compressed(scale: Scale) -> Evidence:
     result = _weights(scale)
-    excess = _percent(result.compressed / result.trained)
+    excess = percent(result.compressed / result.trained)
     many, few = result.numbers
     return Evidence(
         measured=excess.max().item(),
@@ -251,7 +240,7 @@ def compressed(scale: Scale) -> Evidence:
         samples=passed(excess <= 2.0),
         note=f"{few} numbers in place of {many}. The paper's six-layer model goes from 3200 to 16 "
         "numbers for each head; with the two blocks of Proposition 1 alone ours is "
-        f"{words(_percent(result.two_blocks / result.trained))} % worse.",
+        f"{words(percent(result.two_blocks / result.trained))} % worse.",
     )
 
 
@@ -365,143 +354,4 @@ def first_layer_attention(scale: Scale) -> Evidence:
         samples=passed((share >= 0.9) & (varies <= 0.1)),
         note=f"From sequence to sequence it varies by {words(varies)} (standard deviation); a seed "
         "passes if that is at most 0.1 as well.",
-    )
-
-
-# --- what stands in the second block ------------------------------------------------------------
-
-
-@claim(
-    "vonoswald2023b-hybrid-is-best",
-    paper=PAPER,
-    where=SOFTMAX,
-    kind="experiment",
-    says="A softmax layer and a mesa layer predict better than softmax or linear layers.",
-    chapter=PAGE,
-)
-def hybrid_is_best(scale: Scale) -> Evidence:
-    result = _hybrids(scale)
-    two = [name for name in result.names if len(name.split(", ")) == 2 and "mesa" not in name]
-    others = np.stack([result.mean(name) for name in two]).min()
-    ratio = result.mean("softmax, mesa") / others
-    return Evidence(
-        measured=ratio.max().item(),
-        bound=0.95,
-        unit="loss over that of the best other model of two blocks, worst seed",
-        samples=passed(ratio <= 0.95),
-        note=f"Attention alone, no MLP. Linear family only; least squares "
-        f"{result.mean('least_squares'):.3f}, hybrid {words(result.mean('softmax, mesa'))}.",
-    )
-
-
-@claim(
-    "vonoswald2023b-linear-for-softmax",
-    paper=PAPER,
-    where=f"{SOFTMAX}, linear layers in place of softmax",
-    kind="experiment",
-    says="Linear attention in place of the second softmax layer costs little.",
-    chapter=PAGE,
-)
-def linear_for_softmax(scale: Scale) -> Evidence:
-    result = _hybrids(scale)
-    excess = _percent(result.mean("softmax, linear") / result.mean("softmax, softmax").mean())
-    return Evidence(
-        measured=np.round(excess.mean(), 1).item(),
-        bound=10.0,
-        partial_bound=25.0,
-        unit="% above the mean loss of two softmax layers, mean over seeds",
-        note=f"Seeds {words(excess)}. Trained from the start in 4 dimensions; the paper distils "
-        "trained layers and finds the cost small in more dimensions.",
-    )
-
-
-# --- few-shot prompts ---------------------------------------------------------------------------
-
-
-@claim(
-    "vonoswald2023b-few-shot-for-free",
-    paper=PAPER,
-    where=FEW_SHOT,
-    kind="experiment",
-    says="A model trained on next states learns a regression task from a few-shot prompt, without "
-    "retraining.",
-    chapter=PAGE,
-)
-def few_shot_for_free(scale: Scale) -> Evidence:
-    plain = _prompts(scale).plain
-    ratio = plain[..., -1] / plain[..., 0]
-    return Evidence(
-        measured=ratio.max().item(),
-        bound=0.75,
-        unit="loss after all pairs over loss before the first, worst model and seed",
-        samples=passed(ratio <= 0.75),
-        note=f"{plain.shape[-1] - 1} pairs; least squares on the pairs alone would be at "
-        f"{_prompts(scale).proper[-1]:.3f}.",
-    )
-
-
-@claim(
-    "vonoswald2023b-trained-early-ascent",
-    paper=PAPER,
-    where=f"{FEW_SHOT}, early ascent",
-    kind="experiment",
-    says="In trained models, too, the first examples make predictions worse.",
-    chapter=PAGE,
-)
-def trained_early_ascent(scale: Scale) -> Evidence:
-    result = _prompts(scale)
-    rise = result.plain.max(-1) / result.plain[..., 0]
-    exact = result.overlapping.max() / result.overlapping[0]
-    return Evidence(
-        measured=rise.min().item(),
-        bound=1.05,
-        comparison="at least",
-        unit="highest loss over that before the first pair, lowest of models and seeds",
-        samples=passed(rise >= 1.05),
-        note=f"By model: {words(rise.mean(1))}; exact least squares on all neighbours {exact:.2f}. "
-        f"Its peak is after {result.overlapping.argmax()} pairs, the models' after "
-        f"{', '.join(str(int(k)) for k in result.plain.mean(1).argmax(-1))}.",
-    )
-
-
-@claim(
-    "vonoswald2023b-tuned-separator",
-    paper=PAPER,
-    where=f"{FEW_SHOT}, separator token",
-    kind="experiment",
-    says="A tuned separator between the pairs repairs few-shot learning.",
-    chapter=PAGE,
-)
-def tuned_separator(scale: Scale) -> Evidence:
-    result = _prompts(scale)
-    last = result.separator.shape[-1] - 1
-    ratio = result.separator[..., last] / result.plain[..., last]
-    return Evidence(
-        measured=ratio.max().item(),
-        bound=0.9,
-        unit=f"loss after {last} pairs over that without a separator, worst model and seed",
-        samples=passed(ratio <= 0.9),
-        note=f"By model: {words(ratio.mean(1))} for {' and '.join(result.names)}.",
-    )
-
-
-@claim(
-    "vonoswald2023b-tuned-beginning",
-    paper=PAPER,
-    where=f"{FEW_SHOT}, prefix token",
-    kind="experiment",
-    says="A tuned token in front improves few-shot learning further.",
-    chapter=PAGE,
-)
-def tuned_beginning(scale: Scale) -> Evidence:
-    result = _prompts(scale)
-    last = result.beginning.shape[-1] - 1
-    ratio = result.beginning[..., last] / result.separator[..., last]
-    return Evidence(
-        measured=ratio.max().item(),
-        bound=1.0,
-        unit=f"loss after {last} pairs over that with a separator alone, worst model and seed",
-        samples=passed(ratio <= 1.0),
-        note=f"By model: {words(ratio.mean(1))} for {' and '.join(result.names)}. With a token in "
-        "front everything else stands one learned position later.",
     )
