@@ -32,7 +32,7 @@ def draw_table(ax: Axes, result: "ObjectiveDetectorResult") -> None:
                 ha="center",
                 va="center",
                 fontsize=8,
-                color="white",
+                color=COLORS["page"],
             )
     names = [[name.replace("_", " ") for name in group] for group in (VERDICTS, KINDS)]
     ax.set_xticks(np.arange(len(VERDICTS)) + 0.5, names[0], rotation=45, ha="right")
@@ -69,7 +69,7 @@ def draw_rules(ax: Axes, result: "ObjectiveDetectorResult") -> None:
     colors = [OWN, OTHER, OTHER, OTHER]
     ax.barh(list(bars), list(bars.values()), color=colors, height=0.6)
     for row, value in enumerate(bars.values()):
-        ax.text(value - 0.02, row, f"{value:.2f}", ha="right", va="center", color="white")
+        ax.text(value - 0.02, row, f"{value:.2f}", ha="right", va="center", color=COLORS["page"])
     ax.invert_yaxis()
     ax.set(xlabel="share of losses named rightly", xlim=(0, 1.02))
 
