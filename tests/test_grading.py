@@ -414,16 +414,25 @@ def test_the_expected_scores_of_the_first_assignment_are_these():
     }
 
 
+EVERYWHERE = (
+    "right", "right-differently", "partly-right", "wrong", "untouched",
+    "bends-the-tests", "intruder",
+)  # fmt: skip
+
+
 @pytest.mark.needs_bubblewrap
 @pytest.mark.timeout(1800)  # a dozen kernels; a minute or two on a machine with nothing else to do
 def test_the_whole_path_on_sample_hand_ins(tmp_path, assignment, name, source, monkeypatch):
     """Audit, sandbox, scores, feedback and table; then again, with a mark that a person gave."""
     monkeypatch.setenv("ICL_LESSONS_CELL_TIMEOUT", "20")
     course, scores = tmp_path / "course", expected_scores(assignment, source)
+    everything = assignment == "01_the_microscope"
+    if not everything:  # ways to break the machine are the same for every assignment
+        scores = {who: score for who, score in scores.items() if who in EVERYWHERE}
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
         port = server.getsockname()[1]
-        made = samples.course(ROOT, course, assignment, port=port)
+        made = samples.course(ROOT, course, assignment, port=port, students=scores)
         assert made == sorted(scores)
         before = {p: p.read_bytes() for p in (course / "grading/submitted").rglob("*.ipynb")}
         rows = commands.grade(course, assignment, say=lambda text: None)
@@ -439,12 +448,13 @@ def test_the_whole_path_on_sample_hand_ins(tmp_path, assignment, name, source, m
     waiting = points_of(source, *written_in(source))
     assert float(table["right"]["waiting"]) == waiting > 0 and table["right"]["flags"] == ""
     assert float(table["untouched"]["waiting"]) == 0
-    assert table["damaged"]["status"] == table["ends-the-kernel"]["status"] == "not graded"
-    assert "not a readable notebook" in table["damaged"]["reason"]
-    assert "kernel died" in table["ends-the-kernel"]["reason"]
     assert "torch.allclose" in table["bends-the-tests"]["flags"]
     assert "lines of a hidden test" in table["intruder"]["flags"]
-    assert "ex1-hidden is missing" in table["deleted-tests"]["flags"]
+    if everything:
+        assert table["damaged"]["status"] == table["ends-the-kernel"]["status"] == "not graded"
+        assert "not a readable notebook" in table["damaged"]["reason"]
+        assert "kernel died" in table["ends-the-kernel"]["reason"]
+        assert "ex1-hidden is missing" in table["deleted-tests"]["flags"]
 
     secret = hidden.secret_lines(c.source for c in source.cells if c.cell_type == "code")
     assert len(secret) > 100
@@ -457,7 +467,8 @@ def test_the_whole_path_on_sample_hand_ins(tmp_path, assignment, name, source, m
     for said in ("file: FileNotFoundError", "network: ", "notebooks here: []", "passwords: False"):
         assert said in intruder.replace("&#x27;", "'")
     assert "reached the network" not in intruder.split('class="output"')[1]
-    assert "endless loop" in pages["endless-loop"].read_text()
+    if everything:
+        assert "endless loop" in pages["endless-loop"].read_text()
 
     # a person reads a written answer; the second run keeps the mark and runs nothing again
     from nbgrader.api import Gradebook

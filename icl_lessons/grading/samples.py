@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import nbformat
@@ -89,6 +89,7 @@ def make(
     planted: Path | None = None,
     victim: Path | None = None,
     port: int = 9,
+    students: Collection[str] | None = None,
 ) -> list[str]:
     """Write the samples to ``into/STUDENT/ASSIGNMENT``, and return the students' names.
 
@@ -101,6 +102,7 @@ def make(
         planted: folder of planted answers, one folder an exercise; without it nobody is wrong.
         victim: a file that the intruder tries to delete.
         port: a port of this machine that the intruder tries to reach.
+        students: make only these samples; all if ``None``.
     """
     exercises = trial.exercises(source)
     solution = {
@@ -174,11 +176,14 @@ def make(
         "intruder": lambda nb: fill(nb, {f"{first}-answer": intruding}),
         "deleted-tests": without_tests,
     }
-    for student, change in samples.items():
-        write(student, change)
-    path = into / "damaged" / assignment / f"{name}.ipynb"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text('{"cells": [{"cell_type": "code", "source": "1 +')
+    wanted = [*samples, "damaged"] if students is None else students
+    for student in wanted:
+        if student != "damaged":
+            write(student, samples[student])
+    if "damaged" in wanted:
+        path = into / "damaged" / assignment / f"{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"cells": [{"cell_type": "code", "source": "1 +')
     return sorted(p.name for p in into.iterdir())
 
 
