@@ -4,14 +4,13 @@ import numpy as np
 import torch
 
 from icl_lessons.declare import Evidence, claim, passed, result_of, words
-from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
+from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error, squared_error
 from icl_lessons.mesa_optimization.adversarial_training import (
     ClippedStep,
     PoisonedRegression,
     best_poisoned_step,
     clipped_step_bound,
     poisoned_step_error,
-    squared_error,
 )
 from icl_lessons.runtime import Scale, seeded
 
@@ -48,8 +47,8 @@ def clipped_bound(scale: Scale) -> Evidence:
     )
 
 
-def _tuned(noise: float, test_noise: float, reported: float) -> Evidence:
-    """A step tuned on one law, on another: the closed form beside a draw, and the notes' figure."""
+def _tuned(noise: float, test_noise: float, said: float) -> Evidence:
+    """A step tuned on one law, on another: the closed form beside a draw, and the figure said."""
     size = best_poisoned_step(5, 20, noise)
     exact = poisoned_step_error(size, 5, 20, test_noise)
     law = PoisonedRegression(noise_std=test_noise, poisoned=1)
@@ -57,19 +56,18 @@ def _tuned(noise: float, test_noise: float, reported: float) -> Evidence:
     drawn = squared_error(ClippedStep(size), batch)
     return Evidence(
         measured=exact,
-        bound=1.05 * reported,
-        partial_bound=1.1 * reported,
+        bound=1.05 * said,
+        partial_bound=1.1 * said,
         unit=ERROR,
-        reported=reported,
-        samples=passed([abs(drawn / exact - 1) <= 0.1]),
-        note=f"Exact; {drawn:.3f} in a draw of 40,000 contexts, which has to agree to 10%. Step "
-        f"size {size:.3f}.",
+        samples=passed([abs(drawn / exact - 1) <= 0.1, abs(exact / said - 1) <= 0.05]),
+        note=f"Exact; {drawn:.3f} in a draw of 40,000 contexts, which has to agree to 10%, as "
+        f"{said} has to 5% on either side. Step size {size:.3f}.",
     )
 
 
 @claim(
     "survey-clean-step-on-clean",
-    says="The best single step leaves an error of 0.234 on clean contexts, d = 5 and N = 20.",
+    says="The best single step leaves an error of about 0.234 on clean contexts, d = 5 and N = 20.",
     **OWN,
 )
 def clean_step_on_clean(scale: Scale) -> Evidence:
@@ -78,7 +76,7 @@ def clean_step_on_clean(scale: Scale) -> Evidence:
 
 @claim(
     "survey-clean-step-on-poison",
-    says="One label hit by noise of 20 makes that step worse than saying 0: 3.28.",
+    says="One label hit by noise of 20 makes that step worse than saying 0: about 3.28.",
     **OWN,
 )
 def clean_step_on_poison(scale: Scale) -> Evidence:
@@ -87,7 +85,7 @@ def clean_step_on_poison(scale: Scale) -> Evidence:
 
 @claim(
     "survey-poison-step-on-poison",
-    says="Tuned on poison, a single step does little better than saying 0: 0.85.",
+    says="Tuned on poison, a single step does little better than saying 0: about 0.85.",
     **OWN,
 )
 def poison_step_on_poison(scale: Scale) -> Evidence:
@@ -96,7 +94,7 @@ def poison_step_on_poison(scale: Scale) -> Evidence:
 
 @claim(
     "survey-poison-step-on-clean",
-    says="It pays on clean contexts: 0.73.",
+    says="It pays on clean contexts: about 0.73.",
     **OWN,
 )
 def poison_step_on_clean(scale: Scale) -> Evidence:
@@ -109,7 +107,8 @@ def _result(scale: Scale):
 
 @claim(
     "survey-clipped-step-on-poison",
-    says="A step that clips its labels, tuned on poison, has 0.249 clean and 0.279 poisoned.",
+    says="A step that clips its labels, tuned on poison, loses little: about 0.25 clean and 0.28 "
+    "poisoned.",
     **OWN,
 )
 def clipped_on_poison(scale: Scale) -> Evidence:
@@ -119,11 +118,10 @@ def clipped_on_poison(scale: Scale) -> Evidence:
         measured=poisoned.mean().item(),
         bound=0.279 * 1.1,
         unit=ERROR,
-        reported=0.279,
         samples=passed(poisoned <= 1.2 * clean),
         note=f"Clean {clean.mean():.3f}. Tuned to delta = {result.clip:g} and gamma = "
-        f"{result.clipped_size:.2f}; the notes' has 1 and 1.2. A seed passes whose poisoned error "
-        "is within 20% of its clean one.",
+        f"{result.clipped_size:.2f}; a separate search found 1 and 1.2, with 0.249 and 0.279. A "
+        "seed passes whose poisoned error is within 20% of its clean one.",
     )
 
 
@@ -142,7 +140,6 @@ def poison_shrinks_step(scale: Scale) -> Evidence:
         measured=step[off.argmax()].item(),
         bound=exact + 0.03,
         unit="step size implied by the labels' influences, the seed furthest from the exact one",
-        reported=0.16,
         samples=passed(off <= 0.03),
         note=f"Before: {words(before)}; the exact best steps are "
         f"{best_poisoned_step(5, 20):.3f} and {exact:.3f}. A seed passes within 0.03.",
@@ -315,7 +312,8 @@ def holds_against_inputs(scale: Scale) -> Evidence:
 
 @claim(
     "survey-poison-training-scaling",
-    says="Trained on poisoned labels, a transformer does better under a pair of growing input too.",
+    says="Trained on poisoned labels, a transformer also does better under an added pair of input "
+    "length 3.",
     **OWN,
 )
 def holds_against_scaling(scale: Scale) -> Evidence:

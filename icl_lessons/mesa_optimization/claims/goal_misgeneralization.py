@@ -138,20 +138,22 @@ def proxy_fails(scale: Scale) -> Evidence:
     paper=HUBINGER,
     where=PROXY,
     kind="experiment",
-    says="Training data of which half tell cue and target apart keep the inner objective on the "
-    "core inputs.",
+    says="Trained on data of which half tell cue and target apart, the layer keeps a small error "
+    "when the query's cue is reversed.",
     chapter=PAGE,
 )
 def telling_data_repairs(scale: Scale) -> Evidence:
     result = _result(scale)
     error = result.error("layer", "mixed", "queryflip")
+    share = result.layer_cue_share[result.laws.index("mixed")]
     cost = result.error("layer", "mixed", "corr") - result.error("layer", "corr", "corr")
     return Evidence(
         measured=error.max().item(),
         bound=0.5,
         unit=ERROR + ", query's cue reversed, worst seed",
         samples=passed(error <= 0.5),
-        note=f"It costs {words(cost)} where the cue does follow.",
+        note=f"The cue's share of M is {words(share)}. It costs {words(cost)} where the cue does "
+        "follow.",
     )
 
 
@@ -185,8 +187,8 @@ def anti_is_adaptivity(scale: Scale) -> Evidence:
     paper=HUBINGER,
     where=PROXY,
     kind="experiment",
-    says="A Transformer trained on the same prompts writes the cue into its weights: it fails "
-    "where the relation is reversed, where the linear layer does not.",
+    says="A Transformer trained on the same prompts fails where the relation is reversed, as the "
+    "linear layer does not.",
     chapter=PAGE,
 )
 def two_failures(scale: Scale) -> Evidence:
@@ -200,7 +202,8 @@ def two_failures(scale: Scale) -> Evidence:
         unit="Transformer's error over the layer's, relation reversed, least of the seeds",
         samples=passed(ratio >= 10),
         note=f"Errors there {words(model)} against {words(layer)}; in training the Transformer "
-        f"has {words(result.error('model', 'corr', 'corr'))}.",
+        f"has {words(result.error('model', 'corr', 'corr'))}. That it follows a rule in its "
+        "weights is what the use of labels shows, in the next claim.",
     )
 
 

@@ -107,7 +107,6 @@ def forgetting(scale: Scale) -> Evidence:
         measured=worst,
         bound=1e-10,
         unit=RELATIVE_ERROR,
-        reported=1.8e-15,
         note="20 random sizes, both forms, against each position solved by itself.",
     )
 
@@ -137,7 +136,6 @@ def reverse(scale: Scale) -> Evidence:
         measured=worst,
         bound=1e-10,
         unit=RELATIVE_ERROR,
-        reported=2.9e-15,
         note="12 positions back to the prior of weight 1, with forgetting.",
     )
 
@@ -162,7 +160,6 @@ def memory_free_gradients(scale: Scale) -> Evidence:
         measured=worst,
         bound=1e-10,
         unit=RELATIVE_ERROR,
-        reported=6e-15,
         note="Keys, values, queries, lambda and forgetting, 12 random sizes in float64.",
     )
 

@@ -29,7 +29,8 @@ def _result(scale: Scale) -> OutputFineTuningResult:
     paper=SURVEY,
     where=GAP,
     kind="identity",
-    says="With a linear readout, label influence shows the change of the inner metric exactly.",
+    says="Where the readout hands on the inner answer as it is, label influence shows the change "
+    "of the inner metric exactly.",
     chapter=PAGE,
 )
 def change_from_outside(scale: Scale) -> Evidence:

@@ -67,11 +67,10 @@ def early_ascent(scale: Scale) -> Evidence:
         bound=2.0,
         comparison="at least",
         unit="loss at the fifth query over that at the first",
-        reported=1.42 / 0.50,
         samples=passed(ratio >= 2),
         note=f"It is largest, {result.overlapping.mean(0).max():.2f}, at query "
         f"{int(result.overlapping.mean(0).argmax()) + 1}; computed by least squares, no model is "
-        "trained.",
+        "trained. A separate run of the same setting rose from 0.50 to 1.42.",
     )
 
 
@@ -90,8 +89,8 @@ def proper_pairs(scale: Scale) -> Evidence:
         measured=result.proper[:, 12].mean().item(),
         bound=0.02,
         unit="loss per coordinate at the thirteenth query",
-        reported=0.007,
         samples=passed(falls),
+        note="A seed passes whose loss falls from each of the first thirteen queries to the next.",
     )
 
 

@@ -29,7 +29,7 @@ def one_example_drives_linear(scale: Scale) -> Evidence:
         bound=0.1,
         unit="share of the way by which a pair made for one step misses, median, worst seed",
         samples=passed(off <= 0.1),
-        note="The target is 25 standard deviations of a target away. The pair is computed for one "
+        note="One target, 25 standard deviations of a target away. The pair is computed for one "
         "step of descent; the trained layer's weights are not used.",
     )
 
@@ -88,9 +88,10 @@ def final_norm_bounds(scale: Scale) -> Evidence:
         bound=1.0,
         unit="largest prediction met over the bound, worst seed",
         samples=passed(ratio <= 1),
-        note="A layer norm before the read-out bounds every output of this model, at "
-        f"{words(result.output_bound)} for the seeds. No attack can reach an arbitrary output, and "
-        "that says nothing about how it learns in context.",
+        note="That it stays below is a theorem: a layer norm before the read-out bounds every "
+        f"output, at {words(result.output_bound)} for the seeds. What is measured is how near "
+        "attacks come. None can reach an arbitrary output, which says nothing about learning "
+        "in context.",
     )
 
 
@@ -140,7 +141,7 @@ def transfer_to_ridge(scale: Scale) -> Evidence:
 @claim(
     "survey-scaling-attack-linear-layer",
     kind="experiment",
-    says="Under a pair of growing input the trained linear layer's output grows without limit.",
+    says="Under a pair of growing input the trained linear layer's output grows in proportion.",
     **OWN,
 )
 def scaling_on_linear_layer(scale: Scale) -> Evidence:
@@ -153,7 +154,7 @@ def scaling_on_linear_layer(scale: Scale) -> Evidence:
         bound=0.1,
         unit="error of the exponent between lengths 10 and 100, worst seed",
         samples=passed(np.abs(exponent - 1) <= 0.1),
-        note="In proportion to the length, as one step's.",
+        note="As one step's does, with nothing to stop it at greater lengths.",
     )
 
 

@@ -76,7 +76,6 @@ def proposition_1(scale: Scale) -> Evidence:
         measured=worst,
         bound=1e-12,
         unit=RELATIVE_ERROR,
-        reported=1.1e-15,
         note="40 random sizes with random initial weights; the state slots are left as they were.",
     )
 
@@ -251,8 +250,8 @@ def biased_is_worse(scale: Scale) -> Evidence:
     paper=PAPER,
     where="remark before Proposition 2; Ding et al. 2023 on causal masks",
     kind="identity",
-    says="What stacked causal steps tend to is one online pass that fits each transition as it "
-    "comes.",
+    says="On states of length 1, as many causal steps of size 1 as states are one online pass that "
+    "fits each transition as it comes.",
     chapter=PAGE,
 )
 def stack_is_online(scale: Scale) -> Evidence:
@@ -268,7 +267,7 @@ def stack_is_online(scale: Scale) -> Evidence:
         measured=worst,
         bound=1e-10,
         unit=RELATIVE_ERROR,
-        note="States of length 1 and a step of 1, where as many layers as states are enough. Steps "
+        note="20 random sizes. At other lengths and steps the stack tends to it with depth. Steps "
         "may be as long as one state allows, not as short as the whole sequence demands.",
     )
 
@@ -289,10 +288,10 @@ def one_step_share(scale: Scale) -> Evidence:
         measured=share.mean().item(),
         bound=0.5,
         unit="share of the gap in loss between predicting 0 and least squares",
-        reported=round((2.24 - 1.337) / (2.24 - 0.195), 2),
         samples=passed(share <= 0.5),
         note=f"Losses: predicting 0 {result.zero_loss.mean():.2f}, one step "
-        f"{result.one_step_loss.mean():.2f}, least squares {result.least_squares_loss.mean():.2f}.",
+        f"{result.one_step_loss.mean():.2f}, least squares {result.least_squares_loss.mean():.2f}. "
+        "A separate run, averaged over other positions: 2.24, 1.34, 0.195.",
     )
 
 

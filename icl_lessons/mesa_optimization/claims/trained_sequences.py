@@ -68,7 +68,7 @@ def one_layer_loss(scale: Scale) -> Evidence:
     paper=PAPER,
     where=LINEAR,
     kind="experiment",
-    says="Its predictions are those of that step.",
+    says="Its predictions point where that step's do.",
     chapter=PAGE,
 )
 def one_layer_outputs(scale: Scale) -> Evidence:
@@ -79,7 +79,8 @@ def one_layer_outputs(scale: Scale) -> Evidence:
         comparison="at least",
         unit="mean cosine between the predictions, worst seed",
         samples=passed(cosine >= 0.95),
-        note="The paper calls its fit near-exact and prints no cosine.",
+        note="The paper calls its fit near-exact and prints no cosine. A cosine does not see "
+        "lengths; the losses are compared in the claim before.",
     )
 
 
@@ -142,7 +143,7 @@ def layers_are_solver_steps(scale: Scale) -> Evidence:
     paper=PAPER,
     where="section on the mesa layer",
     kind="experiment",
-    says="A mesa layer trained on sequences becomes least squares on every prefix.",
+    says="A mesa layer trained on sequences reaches the loss of least squares on every prefix.",
     chapter=PAGE,
 )
 def mesa_layer_trains(scale: Scale) -> Evidence:
@@ -153,7 +154,7 @@ def mesa_layer_trains(scale: Scale) -> Evidence:
         bound=5.0,
         unit="% above the loss of least squares, worst seed",
         samples=passed(excess <= 5.0),
-        note="On pairs (0, s_t, s_{t-1}); matrices and lambda are all learnt.",
+        note="Averaged over prefixes. On pairs (0, s_t, s_{t-1}); matrices and lambda are learnt.",
     )
 
 
@@ -205,7 +206,8 @@ def scaled_identities(scale: Scale) -> Evidence:
     paper=PAPER,
     where=f"{LINEAR}, interpolation",
     kind="experiment",
-    says="Halfway between trained and constructed weights the loss is no higher than at the ends.",
+    says="Halfway between trained and constructed weights the loss is no higher than at the worse "
+    "of the two ends.",
     chapter=PAGE,
 )
 def interpolated(scale: Scale) -> Evidence:
@@ -252,7 +254,7 @@ def compressed(scale: Scale) -> Evidence:
     paper=PAPER,
     where=f"{DEEP}, target probes",
     kind="experiment",
-    says="The next state can be read better from deeper layers.",
+    says="The next state can be read better after the last layer than before the first.",
     chapter=PAGE,
 )
 def target_probe(scale: Scale) -> Evidence:
@@ -273,7 +275,7 @@ def target_probe(scale: Scale) -> Evidence:
     paper=PAPER,
     where=f"{DEEP}, preconditioning probes",
     kind="experiment",
-    says="The preconditioned input can be read better from deeper layers.",
+    says="The preconditioned input can be read better after the last layer than before the first.",
     chapter=PAGE,
 )
 def preconditioning_probe(scale: Scale) -> Evidence:
