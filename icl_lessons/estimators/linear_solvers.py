@@ -107,6 +107,7 @@ def chebyshev_coefficients(low: Number, high: Number, steps: int) -> list[tuple]
 
 def richardson_bound(condition: float | int, steps: int) -> float:
     """By what factor ``steps`` of Richardson at its best step reduce the error, at least."""
+    check_integer("steps", steps, at_least=0)
     return ((_checked(condition) - 1) / (condition + 1)) ** steps
 
 
@@ -116,6 +117,7 @@ def chebyshev_bound(condition: float | int, steps: int) -> float:
     ``T_k((condition + 1) / (condition - 1)) = (rho^k + rho^-k) / 2`` with ``rho = (sqrt(condition)
     + 1) / (sqrt(condition) - 1)``.
     """
+    check_integer("steps", steps, at_least=0)
     root = math.sqrt(_checked(condition))
     if root == 1:
         return 1.0 if steps == 0 else 0.0
@@ -129,6 +131,9 @@ def _times(A, x):
 
 def _start(A, b, steps, start):
     check_integer("steps", steps, at_least=0)
+    for name, value in {"A": A, "b": b}.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name}: got {type(value).__name__}; use a tensor")
     check_tensor("b", b.reshape(-1, b.shape[-1]), "batch n")
     if A.shape != (*b.shape, b.shape[-1]):
         raise ValueError(f"A: got shape {tuple(A.shape)}; use {(*b.shape, b.shape[-1])}, as b has")

@@ -46,6 +46,14 @@ def mean_squared_error(learner: Learner, batch: Batch) -> float:
     return 0.5 * error.square().sum(-1).mean().item()
 
 
+def squared_error(learner: Learner, batch: Batch) -> float:
+    """``E (y_hat - y_query)^2`` without the half, a mean over outputs: 1 for an answer of 0 to
+    targets of variance 1.
+    """
+    with torch.no_grad():
+        return (_predict(learner, batch) - batch.y_query).square().mean().item()
+
+
 def prediction_difference(first: Learner, second: Learner, batch: Batch) -> float:
     """Mean of ``|y_hat_1 - y_hat_2|`` (Euclidean over outputs), in the targets' unit.
 

@@ -53,6 +53,10 @@ def normalized_error(predicted: Targets, targets: Targets) -> float:
     Raises:
         ValueError: targets that do not vary, against which no error can be measured.
     """
+    if predicted.shape != targets.shape:
+        raise ValueError(
+            f"predicted: got shape {tuple(predicted.shape)}; targets has {tuple(targets.shape)}"
+        )
     variation = (targets - targets.mean(0)).square().sum(1).mean()
     if variation == 0:
         raise ValueError("targets: all rows are the same, so there is nothing to be read")
@@ -97,6 +101,15 @@ def probe_errors(
         positions: from 0.
         penalty: as in :func:`ridge_readout`.
     """
+    for x in streams:
+        check_tensor("streams", x, "batch length width")
+        if x.shape[:2] != targets.shape[:2]:
+            raise ValueError(
+                f"streams: one of shape {tuple(x.shape)}; targets has {tuple(targets.shape)}"
+            )
+    for t in positions:
+        if not 0 <= t < targets.shape[1]:
+            raise ValueError(f"positions: got {t}; the sequences have 0 to {targets.shape[1] - 1}")
     table = [
         [probe_error(x[:, t], targets[:, t], n_train, penalty) for t in positions] for x in streams
     ]

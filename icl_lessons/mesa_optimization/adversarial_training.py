@@ -23,6 +23,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from icl_lessons.measures.agreement import squared_error as squared_error
+from icl_lessons.measures.label_influence import label_influence
 from icl_lessons.mesa_optimization.poisoned_contexts import Inputs, Labels, Query, check_single
 from icl_lessons.runtime import check_context, check_integer, check_number
 from icl_lessons.tasks.regression import LinearRegression
@@ -82,16 +84,20 @@ def poisoned_step_error(
     step_size: float | int, d: int, n_context: int, noise_std: float | int = 0.0
 ) -> float:
     """``E (y_hat - y)^2`` of one step on :class:`PoisonedRegression` with one label hit: exact."""
-    curvature = 1 + (d + 1) / n_context + d * noise_std**2 / n_context**2
-    return 1 - 2 * step_size + step_size**2 * curvature
+    check_number("step_size", step_size)
+    return 1 - 2 * step_size + step_size**2 * _curvature(d, n_context, noise_std)
 
 
 def best_poisoned_step(d: int, n_context: int, noise_std: float | int = 0.0) -> float:
     """The step size at which :func:`poisoned_step_error` is lowest; there it is 1 minus it."""
+    return 1 / _curvature(d, n_context, noise_std)
+
+
+def _curvature(d: int, n_context: int, noise_std: float | int) -> float:
     check_integer("d", d, at_least=1)
     check_integer("n_context", n_context, at_least=1)
     check_number("noise_std", noise_std)
-    return 1 / (1 + (d + 1) / n_context + d * noise_std**2 / n_context**2)
+    return 1 + (d + 1) / n_context + d * noise_std**2 / n_context**2
 
 
 @dataclass(frozen=True)
@@ -145,11 +151,6 @@ def tuned_clipped_step(batch: Batch, clip: float | int) -> ClippedStep:
     return ClippedStep(max(size.item(), 0.0), float(clip))
 
 
-def squared_error(learner: Learner, batch: Batch) -> float:
-    """``E (y_hat - y)^2`` at the queries, without a half."""
-    return (learner(*batch.context) - batch.y_query).square().mean().item()
-
-
 # --- what training and measuring need ---------------------------------------------------------
 
 
@@ -195,15 +196,17 @@ def inner_step(learner: Learner, batch: Batch) -> tuple[float, float]:
     """The step size that the label influences imply, and their cosine with those of one step.
 
     The influences ``d f / d y_i`` are compared with ``x_i^T x_q / N``, those of a step of size 1:
-    the size is their regression coefficient, and the cosine does not change with it.
+    the size is their regression coefficient, and the cosine does not change with it. It is the
+    one number that :func:`~icl_lessons.measures.label_influence.implied_preconditioner` fits if the
+    metric has to be a multiple of the identity. A learner that hears no label has size and cosine
+    0.
     """
     check_single(*batch.context)
-    ys = batch.ys.detach().requires_grad_()
-    with torch.enable_grad():
-        total = learner(batch.xs, ys, batch.x_query).sum()
-        influence = torch.autograd.grad(total, ys)[0][..., 0]
+    influence = label_influence(learner, batch)[:, 0, 0, :, 0]
     step = (batch.x_query @ batch.xs.mT)[:, 0] / batch.xs.shape[1]
     product = (influence * step).sum()
     size = product / step.square().sum()
+    if not influence.any():
+        return 0.0, 0.0
     cosine = product / (influence.norm() * step.norm())
     return size.item(), cosine.item()

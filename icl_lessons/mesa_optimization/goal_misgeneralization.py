@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icl_lessons.measures.agreement import squared_error as squared_error
 from icl_lessons.measures.label_influence import label_influence
 from icl_lessons.runtime import check_context, check_integer, check_tensor
 from icl_lessons.tasks.spurious_feature import SpuriousFeature
@@ -147,6 +148,9 @@ def population_layer(task: SpuriousFeature, n_context: int) -> MergedLinearAtten
 
 def population_loss(weights: Float[Tensor, " 2"], task: SpuriousFeature, n_context: int) -> float:
     """``E (y_hat - y)^2`` of the layer ``diag(a, ..., a, b)`` over all prompts of a task."""
+    check_tensor("weights", weights, "two")
+    if weights.shape != (2,):
+        raise ValueError(f"weights: got shape {tuple(weights.shape)}; use the two numbers (a, b)")
     exact = moments(task, n_context)
     weights = weights.double()
     return (exact.target - 2 * weights @ exact.cross + weights @ exact.second @ weights).item()
@@ -156,8 +160,14 @@ def population_loss(weights: Float[Tensor, " 2"], task: SpuriousFeature, n_conte
 
 
 def cue_share(matrix: Float[Tensor, "d d"]) -> float:
-    """Share of the diagonal's absolute sum that stands at the cue, the last input."""
+    """Share of the diagonal's absolute sum that stands at the cue, the last input.
+
+    Raises:
+        ValueError: a diagonal of zeros, of which nothing has a share.
+    """
     diagonal = matrix.diagonal().abs()
+    if not diagonal.any():
+        raise ValueError("matrix: its diagonal is 0; there is no inner objective to share in")
     return (diagonal[-1] / diagonal.sum()).item()
 
 
@@ -167,9 +177,3 @@ def label_use(learner: Learner, batch: Batch) -> float:
     About ``sqrt(d)`` for one full step on ``d`` standard normal inputs, 0 for a fixed rule.
     """
     return batch.xs.shape[1] * label_influence(learner, batch).square().mean().sqrt().item()
-
-
-def squared_error(learner: Learner, batch: Batch) -> float:
-    """``E (y_hat - y)^2`` at the queries, without the half."""
-    with torch.no_grad():
-        return (learner(*batch.context) - batch.y_query).square().mean().item()

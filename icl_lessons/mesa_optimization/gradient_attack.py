@@ -93,6 +93,8 @@ def label_sweep(
         budgets: by how much a label is moved, in its unit.
     """
     check_single(xs, ys, x_query)
+    if not budgets:
+        raise ValueError("budgets: got none; give at least one")
     batch, n, _ = xs.shape
     one = torch.cat([torch.eye(n), -torch.eye(n)]).to(xs)[:, None, :, None]
     many = [value.expand(2 * n, -1, -1, -1).flatten(0, 1) for value in (xs, x_query)]

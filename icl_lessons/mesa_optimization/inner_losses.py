@@ -56,6 +56,14 @@ class InnerLoss:
     value: ValueMap
 
 
+def check_loss(loss: InnerLoss) -> None:
+    """Raise a TypeError unless ``loss`` is an :class:`InnerLoss` and not, say, its name."""
+    if not isinstance(loss, InnerLoss):
+        raise TypeError(
+            f"loss: got {loss!r}; use an InnerLoss, such as INNER_LOSSES['squared'] or huber_loss()"
+        )
+
+
 def squared_loss() -> InnerLoss:
     """``1/2 |p - y|^2``; its value is the residual ``y - p``: a linear map of the token."""
     return InnerLoss("squared", lambda p, y: 0.5 * (p - y).square().sum(-1), lambda p, y: y - p)
@@ -126,6 +134,7 @@ def weighted(loss: InnerLoss, example_weights: Float[Tensor, "..."]) -> InnerLos
 
     The same layer as ``loss.value`` with :attr:`ObjectiveLayer.example_weights`.
     """
+    check_loss(loss)
     return InnerLoss(
         f"weighted {loss.name}",
         lambda p, y: example_weights.to(p) * loss.loss(p, y),
@@ -189,6 +198,21 @@ class ObjectiveLayer:
     leak: float | int | Tensor = 0.0
     example_weights: Tensor | None = None
 
+    def __post_init__(self):
+        if not callable(self.value):
+            raise TypeError(
+                f"value: got {self.value!r}; use a map of prediction and target, such as the "
+                "value of an InnerLoss"
+            )
+        for name in ("step_size", "leak"):
+            if not isinstance(getattr(self, name), float | int | Tensor):
+                raise TypeError(f"{name}: got {getattr(self, name)!r}; use a number")
+        gamma = self.preconditioner
+        if gamma is not None and (gamma.ndim != 2 or len(set(gamma.shape)) != 1):
+            raise ValueError(
+                f"preconditioner: got shape {tuple(gamma.shape)}; use a square matrix, [d, d]"
+            )
+
     def values(
         self, p_context: Float[Tensor, "batch n m"], ys: Float[Tensor, "batch n m"]
     ) -> Float[Tensor, "batch n m"]:
@@ -206,6 +230,15 @@ class ObjectiveLayer:
 
     def weight_step(self, xs: Tensor, ys: Tensor, p_context: Tensor) -> Float[Tensor, "batch m d"]:
         """``eta / N sum_i c_i v_i x_i^T Gamma``: the step of the weights, but for the leak."""
+        if p_context.shape != ys.shape:
+            raise ValueError(
+                f"p_context: got shape {tuple(p_context.shape)}; use that of ys, {tuple(ys.shape)}"
+            )
+        if self.preconditioner is not None and len(self.preconditioner) != xs.shape[2]:
+            raise ValueError(
+                f"preconditioner: made for {len(self.preconditioner)} coordinates; xs has "
+                f"{xs.shape[2]}"
+            )
         step = self.step_size / xs.shape[1] * (self.values(p_context, ys).mT @ xs)
         return step if self.preconditioner is None else step @ self.preconditioner.to(step)
 
@@ -280,6 +313,10 @@ class ObjectiveStack:
     layers: Sequence[ObjectiveLayer]
     initial_weights: Tensor | None = None
 
+    def __post_init__(self):
+        if not isinstance(self.layers, Sequence):
+            raise TypeError(f"layers: got {type(self.layers).__name__}; use a sequence of layers")
+
     def after(self, k: int) -> "ObjectiveStack":
         """The learner made of the first ``k`` layers; ``after(0)`` predicts ``W_0 x``."""
         check_integer("k", k, at_least=0)
@@ -318,6 +355,12 @@ def gradient_step(
     the gradient of the mean loss, not to that of the penalty.
     """
     check_context(xs, ys)
+    check_loss(loss)
+    if weights.shape[-2:] != (ys.shape[2], xs.shape[2]):
+        raise ValueError(
+            f"weights: got shape {tuple(weights.shape)}; use [batch, m, d] = "
+            f"{(len(xs), ys.shape[2], xs.shape[2])}"
+        )
     with torch.enable_grad():
         at = weights.detach().requires_grad_()
         losses = loss.loss(xs @ at.mT, ys)
@@ -332,12 +375,20 @@ def gradient_step(
 # --- is there a loss, and which? ----------------------------------------------------------------
 
 
+def _check_alike(target: Tensor, prediction: Tensor) -> None:
+    if target.shape != prediction.shape:
+        raise ValueError(
+            f"target: got shape {tuple(target.shape)}; prediction has {tuple(prediction.shape)}"
+        )
+
+
 def value_jacobian(
     value: ValueMap, prediction: Float[Tensor, "points m"], target: Float[Tensor, "points m"]
 ) -> Float[Tensor, "points m m"]:
     """``d v_a / d p_b`` at every point."""
     check_tensor("prediction", prediction, "points m")
     check_tensor("target", target, "points m")
+    _check_alike(target, prediction)
 
     def one(p: Tensor, y: Tensor) -> Tensor:
         return value(p[None], y[None])[0]
@@ -378,6 +429,7 @@ def recovered_loss(
     """
     check_tensor("prediction", prediction, "points m")
     check_tensor("target", target, "points m")
+    _check_alike(target, prediction)
     check_integer("nodes", nodes, at_least=1)
     places, shares = np.polynomial.legendre.leggauss(nodes)
     stops = [target if reference is None else reference]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icl_lessons.measures.label_influence import implied_preconditioner
+from icl_lessons.mesa_optimization.adversarial_training import best_poisoned_step
 from icl_lessons.mesa_optimization.goal_misgeneralization import MergedLinearAttention
 from icl_lessons.runtime import check_choice, check_integer, check_number
 from icl_lessons.tasks.regression import LinearRegression
@@ -60,7 +61,7 @@ class InnerThenReadout(nn.Module):
         x_query: Float[Tensor, "batch n_query d"],
     ) -> Float[Tensor, "batch n_query 1"]:
         """The answer ``u`` of the inner learner."""
-        return x_query @ (ys.mT @ xs @ self.matrix / xs.shape[1]).mT
+        return MergedLinearAttention(self.matrix)(xs, ys, x_query)
 
     def forward(
         self,
@@ -161,12 +162,11 @@ def best_scale(d: int, n_context: int, poison_std: float | int = 0.0) -> float:
 
     .. math:: c = \\frac{1}{1 + (d + 1) / N + d\\, \\tau^2 / N^2}
 
-    with ``tau`` the noise that hits one label of each context. Exact over all prompts.
+    with ``tau`` the noise that hits one label of each context. Exact over all prompts: the best
+    single step of :func:`~icl_lessons.mesa_optimization.adversarial_training.best_poisoned_step`.
     """
-    check_integer("d", d, at_least=1)
-    check_integer("n_context", n_context, at_least=1)
     check_number("poison_std", poison_std)
-    return 1 / (1 + (d + 1) / n_context + d * poison_std**2 / n_context**2)
+    return best_poisoned_step(d, n_context, poison_std)
 
 
 class InnerChange(NamedTuple):
@@ -191,6 +191,8 @@ def inner_change(
     Raises:
         ValueError: a ``before`` of zeros, against which nothing can be measured.
     """
+    if before.shape != after.shape:
+        raise ValueError(f"after: got shape {tuple(after.shape)}; before has {tuple(before.shape)}")
     size, now = before.norm(), after.norm()
     if size == 0:
         raise ValueError("before: a matrix of zeros; there is no inner step to compare with")

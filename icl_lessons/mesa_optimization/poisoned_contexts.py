@@ -275,6 +275,12 @@ def with_example(
         ValueError: an index that the context does not have.
     """
     check_context(xs, ys)
+    for name, value, like in (("x", x, xs), ("y", y, ys)):
+        if value.shape != (len(like), like.shape[2]):
+            raise ValueError(
+                f"{name}: got shape {tuple(value.shape)}; use one for each context, "
+                f"{tuple(like[:, 0].shape)}"
+            )
     x, y = x[:, None], y[:, None]
     if replace is None:
         return torch.cat([xs, x], 1), torch.cat([ys, y], 1)
@@ -310,8 +316,7 @@ def hijack(
     """
     check_single(xs, ys, x_query)
     x = x_query[:, 0] if x is None else x
-    if x.shape != (xs.shape[0], xs.shape[2]):
-        raise ValueError(f"x: got shape {tuple(x.shape)}; use [batch, d] = {tuple(xs[:, 0].shape)}")
+    check_tensor("target", target, "batch")
     if target.shape != xs.shape[:1]:
         raise ValueError(f"target: got shape {tuple(target.shape)}; use one for each context")
 
@@ -399,6 +404,11 @@ def parity_flip(influence: Float[Tensor, "batch n_context"], ys: Labels) -> Pari
     """
     check_tensor("influence", influence, "batch n_context")
     check_tensor("ys", ys, "batch n_context one")
+    if ys.shape != (*influence.shape, 1):
+        raise ValueError(
+            f"ys: got shape {tuple(ys.shape)}; influence has {tuple(influence.shape)}, one number "
+            "for each label"
+        )
     parts = influence * ys[..., 0]
     clean = parts.sum(1, keepdim=True)
     sign = -_away(clean)

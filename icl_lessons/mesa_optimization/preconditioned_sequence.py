@@ -218,7 +218,10 @@ class StateAttention(nn.Module):
     def slot_path(
         self, states: States, slot: int
     ) -> Float[Tensor, "{len(self.layers)}+1 batch length d"]:
-        """One slot of :meth:`token_path`."""
+        """One slot of :meth:`token_path`, counted from 0."""
+        check_integer("slot", slot, at_least=0)
+        if slot >= self.slots:
+            raise ValueError(f"slot: got {slot}; a token has the slots 0 to {self.slots - 1}")
         return self.token_path(states)[..., slot * self.d : (slot + 1) * self.d]
 
     def forward(self, states: States) -> States:

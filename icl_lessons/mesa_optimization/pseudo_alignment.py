@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from icl_lessons.mesa_optimization.poisoned_contexts import descent_filter
 from icl_lessons.runtime import check_integer, check_number, check_tensor
 from icl_lessons.tasks.drawing import symmetric_root
 from icl_lessons.types import Batch
@@ -63,6 +64,10 @@ def metric_loss(matrix: Square, covariance: Square, n_context: int) -> Float[Ten
     .. math:: \\mathrm{tr}\\,\\Sigma - 2\\,\\mathrm{tr}(\\Sigma M \\Sigma)
         + \\mathrm{tr}(M^\\top K M \\Sigma)
     """
+    if matrix.shape != covariance.shape:
+        raise ValueError(
+            f"matrix: got shape {tuple(matrix.shape)}; covariance has {tuple(covariance.shape)}"
+        )
     k = feature_covariance(covariance, n_context)
     cross = (covariance @ matrix @ covariance).trace()
     return covariance.trace() - 2 * cross + (matrix.mT @ k @ matrix @ covariance).trace()
@@ -136,8 +141,7 @@ def descent_in_closed_form(
     check_number("step_size", step_size)
     n = batch.xs.shape[1]
     values, vectors = torch.linalg.eigh(batch.xs.mT @ batch.xs / n)
-    done = 1 - (1 - step_size * values) ** steps
-    filtered = torch.where(values.abs() > 1e-14, done / values, step_size * steps)
+    filtered = descent_filter(values, step_size, steps)
     return (batch.ys.mT @ batch.xs / n) @ (vectors * filtered[:, None]) @ vectors.mT
 
 
@@ -157,6 +161,8 @@ def descent_errors(
     """
     if batch.weights is None:
         raise ValueError("batch: its task is not known; use one with weights")
+    if len(steps) == 0:
+        raise ValueError("steps: got none; give at least one number of steps")
     path = torch.stack([descent_in_closed_form(batch, step_size, count) for count in steps])
     truth = batch.x_query @ batch.weights.mT
     query = (batch.x_query @ path.mT - truth).square().sum(-1).mean((1, 2))
@@ -169,4 +175,6 @@ def best_step_size(batch: Batch, steps: int, sizes: Sequence[float]) -> float:
 
     What a base optimiser does that can choose nothing but the step size.
     """
+    if len(sizes) == 0:
+        raise ValueError("sizes: got none; give at least one step size to choose from")
     return min(sizes, key=lambda size: descent_errors(batch, size, [steps])[0].item())

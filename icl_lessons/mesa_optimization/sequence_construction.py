@@ -27,6 +27,7 @@ from torch.nn import functional as F
 
 from icl_lessons.models.attention import Kind, SelfAttention
 from icl_lessons.models.mesa_layer import mesa_attention
+from icl_lessons.models.state_sequence import previous_states
 from icl_lessons.runtime import check_choice, check_integer, check_number, check_tensor
 
 States = Float[Tensor, "batch length d"]
@@ -34,15 +35,6 @@ Matrices = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 # --- the mesa-objective, directly ---------------------------------------------------------------
-
-
-def previous_states(states: States) -> States:
-    """``s_{t-1}`` at every position; zeros at the first, where there is none.
-
-    A pair ``(0, s_1)`` adds nothing to any sum: its regression input is zero.
-    """
-    check_tensor("states", states, "batch length d")
-    return F.pad(states, (0, 0, 1, 0))[:, :-1]
 
 
 def prefix_sums(
@@ -61,6 +53,11 @@ def mesa_gradient(
 ) -> Float[Tensor, "batch length d d"]:
     """``grad L_t`` at a matrix for every position: the transitions that position ``t`` has seen."""
     covariance, products = prefix_sums(states)
+    if weights.shape != products.shape:
+        raise ValueError(
+            f"weights: got shape {tuple(weights.shape)}; use one matrix for each position, "
+            f"{tuple(products.shape)}"
+        )
     return weights @ covariance - products
 
 
@@ -102,6 +99,10 @@ def next_step_least_squares(states: States, regularization: float | int) -> Stat
 
 def next_step_loss(predictions: States, states: States) -> Float[Tensor, " length-1"]:
     """``1/2 E |s_{t+1} - prediction|^2`` at every position that has a next state."""
+    if predictions.shape != states.shape:
+        raise ValueError(
+            f"predictions: got shape {tuple(predictions.shape)}; states has {tuple(states.shape)}"
+        )
     return 0.5 * (predictions[:, :-1] - states[:, 1:]).square().sum(-1).mean(0)
 
 
@@ -138,8 +139,12 @@ def one_step_weights(
     check_integer("d", d, at_least=1)
     check_number("step_size", step_size)
     start = torch.zeros(d, d, dtype=dtype) if initial_weights is None else initial_weights
+    check_tensor("initial_weights", start, "d d")
     if start.shape != (d, d) or start.dtype != dtype:
-        raise ValueError(f"initial_weights: use {dtype} of shape {(d, d)}, got {start.shape}")
+        raise ValueError(
+            f"initial_weights: use {dtype} of shape {(d, d)}, got {start.dtype} of shape "
+            f"{tuple(start.shape)}"
+        )
     identity = torch.eye(d, dtype=dtype)
     return (
         block_rows(d, 3 * d, {1: identity})[None],
@@ -263,6 +268,12 @@ def binding_layer(
     """
     for name, value in {"d": d, "length": length, "slots": slots}.items():
         check_integer(name, value, at_least=1)
+    for name, slot in {"read": read, "write": write}.items():
+        check_integer(name, slot, at_least=0)
+        if slot >= slots:
+            raise ValueError(f"{name}: got {slot}; a token has the slots 0 to {slots - 1}")
+    if read == write:
+        raise ValueError(f"write: got {write}, the slot that is read; use an empty one")
     check_choice("kind", kind, ("linear", "softmax"))
     check_number("sharpness", sharpness, positive=True)
     width = slots * d + length
@@ -309,6 +320,11 @@ def window_transition(
         size: states in a window.
     """
     check_integer("size", size, at_least=1)
+    if transition.shape[-2:] != (readout.shape[-1],) * 2:
+        raise ValueError(
+            f"transition: got shape {tuple(transition.shape)}; readout has {readout.shape[-1]} "
+            "hidden coordinates"
+        )
     rows = [readout]
     for _ in range(size - 1):
         rows.append(rows[-1] @ transition)
@@ -328,6 +344,10 @@ def overlapping_prompt(
     check_tensor("ys", ys, "batch length d")
     if xs.shape != ys.shape:
         raise ValueError(f"ys: got shape {tuple(ys.shape)}; xs has {tuple(xs.shape)}")
+    if separator is not None and separator.shape != xs.shape[2:]:
+        raise ValueError(
+            f"separator: got shape {tuple(separator.shape)}; use one state, [d] = {xs.shape[2]}"
+        )
     between = [] if separator is None else [separator.expand_as(xs)]
     return torch.stack([xs, ys, *between], 2).flatten(1, 2)
 
@@ -349,6 +369,7 @@ def _initial(initial_weights: Tensor | None, states: Tensor) -> Float[Tensor, "d
     d = states.shape[2]
     if initial_weights is None:
         return states.new_zeros(d, d)
+    check_tensor("initial_weights", initial_weights, "d d")
     if initial_weights.shape != (d, d):
         raise ValueError(
             f"initial_weights: got shape {tuple(initial_weights.shape)}; use [d, d] = {(d, d)}"

@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lessons.mesa_optimization.inner_losses import InnerLoss, ObjectiveLayer
+from icl_lessons.mesa_optimization.inner_losses import InnerLoss, ObjectiveLayer, check_loss
 from icl_lessons.models.attention import SelfAttention
 from icl_lessons.models.transformer import Transformer
 from icl_lessons.runtime import check_integer, check_number, check_tensor
@@ -37,6 +37,8 @@ from icl_lessons.runtime import check_integer, check_number, check_tensor
 
 def scale_step(layer: ObjectiveLayer, factor: float | int) -> ObjectiveLayer:
     """``eta -> factor * eta``, of the leak as well: the same objective, another step."""
+    if not isinstance(factor, float | int):
+        raise TypeError(f"factor: got {factor!r}; use a number, a negative one to climb")
     return replace(layer, step_size=factor * layer.step_size)
 
 
@@ -76,6 +78,8 @@ def shrink_after(layer: ObjectiveLayer, penalty: float | int) -> ObjectiveLayer:
 
 def reweight(layer: ObjectiveLayer, weights: Float[Tensor, "..."]) -> ObjectiveLayer:
     """Multiply what each example counts by ``c_i``: ``[n_context]`` or ``[batch, n_context]``."""
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"weights: got {weights!r}; use a tensor, one number for each example")
     if layer.example_weights is not None:
         weights = layer.example_weights * weights
     return replace(layer, example_weights=weights)
@@ -101,6 +105,7 @@ def clip_values(layer: ObjectiveLayer, delta: float | int) -> ObjectiveLayer:
 
 def replace_loss(layer: ObjectiveLayer, loss: InnerLoss) -> ObjectiveLayer:
     """Put the value map of another loss in place of the layer's own."""
+    check_loss(loss)
     return replace(layer, value=loss.value)
 
 
@@ -193,6 +198,8 @@ def read_trained(layer: SelfAttention, d: int, n_context: int) -> TrainedLayer:
     """
     check_integer("d", d, at_least=1)
     check_integer("n_context", n_context, at_least=1)
+    if not isinstance(layer, SelfAttention):
+        raise TypeError(f"layer: got {type(layer).__name__}; use a SelfAttention")
     if layer.w_query.shape[0] != 1 or layer.kind != "linear":
         raise ValueError("layer: use one head of linear attention; others do not have this form")
     if not d < layer.w_query.shape[2]:

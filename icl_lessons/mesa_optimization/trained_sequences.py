@@ -182,6 +182,12 @@ def without_small_blocks(products: Products) -> Products:
 
 def mixed(first: Products, second: Products, share: float | int) -> Products:
     """``(1 - share)`` of the first and ``share`` of the second, entry by entry."""
+    check_number("share", share)
+    if first.key_query.shape != second.key_query.shape:
+        raise ValueError(
+            f"second: blocks of shape {tuple(second.key_query.shape)}; first has "
+            f"{tuple(first.key_query.shape)}"
+        )
     return Products(*((1 - share) * a + share * b for a, b in zip(first, second, strict=True)))
 
 

@@ -118,7 +118,11 @@ class StateTransformerConfig:
 
 
 def previous_states(states: States) -> States:
-    """``s_{t-1}`` at position ``t``; zero at the first."""
+    """``s_{t-1}`` at every position; zeros at the first, where there is none.
+
+    A pair ``(0, s_1)`` adds nothing to any sum: its regression input is zero.
+    """
+    check_tensor("states", states, "batch length d")
     return F.pad(states[:, :-1], (0, 0, 1, 0))
 
 

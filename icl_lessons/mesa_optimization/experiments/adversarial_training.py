@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float
 
 from icl_lessons.declare import experiment
+from icl_lessons.measures.agreement import squared_error
 from icl_lessons.mesa_optimization.adversarial_training import (
     ClippedStep,
     PoisonedRegression,
     best_poisoned_step,
     inner_step,
-    squared_error,
     tuned_clipped_step,
     unit_task,
 )
@@ -131,10 +131,6 @@ class AdversarialTrainingResult:
         )
 
 
-def _error(learner: Learner, xs, ys, batch: Batch) -> float:
-    return (learner(xs, ys, batch.x_query) - batch.y_query).square().mean().item()
-
-
 def _measured(config: AdversarialTrainingConfig, learner: Learner, contexts) -> dict:
     """Every attack on one learner."""
     few, many, hit = contexts
@@ -143,15 +139,18 @@ def _measured(config: AdversarialTrainingConfig, learner: Learner, contexts) -> 
     swept = label_sweep(learner, *few.context, config.budgets) - few.y_query[:, 0, 0]
     clean = (learner(*few.context) - few.y_query).square()[:, 0, 0]
     worst = swept.square().amax(1).cummax(0).values  # what a smaller budget does, a larger can do
+    scaled = []
+    for scale in config.scales:
+        xs, ys = scaling_attack(*many.context, scale, config.label, -1)
+        scaled.append(dataclasses.replace(many, xs=xs, ys=ys))
     size, cosine = inner_step(learner, many)
     return {
         "noise": [squared_error(learner, batch) for batch in hit],
         "worst": torch.maximum(worst, clean).mean(1).tolist(),
-        "gradient": _error(learner, attacked.xs, attacked.ys, few),
-        "scaled": [
-            _error(learner, *scaling_attack(*many.context, scale, config.label, -1), many)
-            for scale in config.scales
-        ],
+        "gradient": squared_error(
+            learner, dataclasses.replace(few, xs=attacked.xs, ys=attacked.ys)
+        ),
+        "scaled": [squared_error(learner, batch) for batch in scaled],
         "step": size,
         "cosine": cosine,
     }

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 
 from icl_lessons.declare import experiment
-from icl_lessons.measures.agreement import sensitivity
+from icl_lessons.measures.agreement import sensitivity, squared_error
 from icl_lessons.measures.label_influence import implied_preconditioner
 from icl_lessons.mesa_optimization.experiments.goal_misgeneralization_models import (
     MODEL_LAWS,
@@ -26,7 +26,6 @@ from icl_lessons.mesa_optimization.goal_misgeneralization import (
     label_use,
     population_loss,
     population_weights,
-    squared_error,
 )
 from icl_lessons.models.transformer import Transformer
 from icl_lessons.runtime import Scale, check_integer, one_thread, seeded

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from icl_lessons.mesa_optimization.goal_misgeneralization import squared_error
+from icl_lessons.measures.agreement import squared_error
 from icl_lessons.models.transformer import Transformer, TransformerConfig
 from icl_lessons.runtime import check_integer, check_number, one_thread, seeded
 from icl_lessons.tasks.spurious_feature import SpuriousFeature

@@ -8,11 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from icl_lessons.measures.agreement import squared_error
 from icl_lessons.mesa_optimization.adversarial_training import (
     PoisonedRegression,
     attacked_loss,
     prefix_error,
-    squared_error,
     unit_task,
 )
 from icl_lessons.models.attention import SelfAttention

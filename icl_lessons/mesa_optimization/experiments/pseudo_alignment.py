@@ -8,8 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from icl_lessons.declare import experiment
+from icl_lessons.measures.agreement import squared_error
 from icl_lessons.mesa_optimization.figures import pseudo_alignment as figures
-from icl_lessons.mesa_optimization.goal_misgeneralization import fitted_layer, squared_error
+from icl_lessons.mesa_optimization.goal_misgeneralization import fitted_layer
 from icl_lessons.mesa_optimization.pseudo_alignment import (
     best_of_rank,
     best_step_size,

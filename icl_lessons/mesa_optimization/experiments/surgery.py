@@ -11,6 +11,7 @@ from torch import Tensor
 
 from icl_lessons.declare import experiment
 from icl_lessons.estimators.least_squares import least_squares_weights, ridge_weights
+from icl_lessons.measures.agreement import squared_error
 from icl_lessons.measures.label_influence import implied_preconditioner
 from icl_lessons.mesa_optimization.experiments.surgery_models import (
     SurgeryTraining,
@@ -19,7 +20,7 @@ from icl_lessons.mesa_optimization.experiments.surgery_models import (
     trained_transformers,
 )
 from icl_lessons.mesa_optimization.figures import surgery as figures
-from icl_lessons.mesa_optimization.goal_misgeneralization import fitted_layer, squared_error
+from icl_lessons.mesa_optimization.goal_misgeneralization import fitted_layer
 from icl_lessons.mesa_optimization.inner_losses import (
     INNER_LOSSES,
     ObjectiveLayer,
