@@ -87,7 +87,7 @@ TERMS = (
         name="proxy alignment",
         means="The mesa-objective is something that goes along with the base objective in "
         "training.",
-        section="4",
+        section="3",
         experiment="goal_misgeneralization",
         claims=(
             "hubinger2019-cue-in-inner-objective",
@@ -101,7 +101,7 @@ TERMS = (
     Term(
         name="approximate alignment",
         means="The mesa-objective is the base objective as well as the model can represent it.",
-        section="4",
+        section="3",
         experiment="approximate_alignment",
         claims=("hubinger2019-approximate-alignment", "hubinger2019-rank-blindness"),
         limit="The limit is the rank of one matrix.",
@@ -110,7 +110,7 @@ TERMS = (
         name="suboptimality alignment",
         means="A shortcoming of the mesa-optimiser, such as little compute, makes a misaligned "
         "mesa-objective look aligned.",
-        section="4",
+        section="3",
         experiment="suboptimality_alignment",
         claims=(
             "hubinger2019-suboptimality-alignment",
@@ -122,7 +122,7 @@ TERMS = (
         name="deceptive alignment",
         means="The mesa-optimiser knows that it is being selected, and serves the base objective "
         "in order not to be changed.",
-        section="4 and 5",
+        section="4",
         experiment=None,
         claims=(),
         limit="No toy here shows this: it needs a model of training inside the model, and an "

@@ -18,7 +18,7 @@ from icl_lessons.runtime import Scale, seeded
 from icl_lessons.tasks.spurious_feature import SpuriousFeature
 
 PAGE = "mesa_optimization/learned_optimizers"
-HUBINGER, PROXY = "hubinger2019risks", "section 4, proxy alignment; the toy is the course's"
+HUBINGER, PROXY = "hubinger2019risks", "section 3, proxy alignment; the toy is the course's"
 ERROR = "E squared error (no half), target variance 1"
 
 

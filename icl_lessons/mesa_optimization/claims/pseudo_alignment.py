@@ -112,7 +112,7 @@ def data_repair_inner(scale: Scale) -> Evidence:
 @claim(
     "hubinger2019-best-of-rank",
     paper=HUBINGER,
-    where="section 4, approximate alignment; the closed form is the course's",
+    where="section 3, approximate alignment; the closed form is the course's",
     kind="identity",
     says="The best metric of a rank is a cut singular value decomposition: its loss is the one "
     "computed from its entries, and no step within the rank changes it to first order.",
@@ -147,7 +147,7 @@ def rank_closed_form(scale: Scale) -> Evidence:
 @claim(
     "hubinger2019-approximate-alignment",
     paper=HUBINGER,
-    where="section 4, approximate alignment; the toy is the course's",
+    where="section 3, approximate alignment; the toy is the course's",
     kind="experiment",
     says="An inner metric of too low a rank reaches three quarters of the full one's gain in "
     "training, and less than half where the inputs that it cannot hold matter.",
@@ -173,7 +173,7 @@ def approximate(scale: Scale) -> Evidence:
 @claim(
     "hubinger2019-rank-blindness",
     paper=HUBINGER,
-    where="section 4, approximate alignment; the toy is the course's",
+    where="section 3, approximate alignment; the toy is the course's",
     kind="experiment",
     says="Trained metrics of low rank reach the least loss of their rank, by learning nothing at "
     "all of the inputs they leave out.",
@@ -199,7 +199,7 @@ def rank_blindness(scale: Scale) -> Evidence:
 @claim(
     "hubinger2019-descent-by-spectrum",
     paper=HUBINGER,
-    where="section 4, suboptimality alignment; the closed form is textbook",
+    where="section 3, suboptimality alignment; the closed form is textbook",
     kind="identity",
     says="Descent learns each direction of the context at a rate of its own: K steps in closed "
     "form equal K steps.",
@@ -221,7 +221,7 @@ def descent_by_spectrum(scale: Scale) -> Evidence:
 @claim(
     "hubinger2019-suboptimality-alignment",
     paper=HUBINGER,
-    where="section 4, suboptimality alignment; the toy is the course's",
+    where="section 3, suboptimality alignment; the toy is the course's",
     kind="experiment",
     says="With the steps it was trained for, an inner learner does what is wanted; with more steps "
     "of the same descent it does worse than an answer of 0.",
@@ -244,7 +244,7 @@ def suboptimality(scale: Scale) -> Evidence:
 @claim(
     "hubinger2019-better-inside-worse-outside",
     paper=HUBINGER,
-    where="section 4, suboptimality alignment; the toy is the course's",
+    where="section 3, suboptimality alignment; the toy is the course's",
     kind="experiment",
     says="All the while the inner objective is met better and better: the error is not a failure "
     "of the optimiser.",
