@@ -76,7 +76,7 @@ def test_as_many_labels_are_hit_as_was_asked(d, n, poisoned, seed):
 
 @pytest.mark.parametrize(("d", "n", "noise"), [(5, 20, 0.0), (5, 20, 3.0), (2, 6, 1.0)])
 def test_the_error_of_a_step_is_the_parabola(d, n, noise):
-    batch = PoisonedRegression(d=d, noise_std=noise).sample(100_000, n, generator=seeded(1), **F64)
+    batch = PoisonedRegression(d=d, noise_std=noise).sample(50_000, n, generator=seeded(1), **F64)
     for size in (0.2, best_poisoned_step(d, n, noise)):
         drawn = squared_error(ClippedStep(size), batch)
         assert drawn == pytest.approx(poisoned_step_error(size, d, n, noise), rel=0.03)
@@ -164,12 +164,12 @@ def test_bad_settings_are_refused():
 
 @pytest.fixture(scope="module")
 def poisoned():
-    return poisoned_contexts(PoisonedContextsConfig(n_test=24, attack_steps=5, budgets=(0.3, 10)))
+    return poisoned_contexts(PoisonedContextsConfig(n_test=16, attack_steps=3, budgets=(0.3, 10)))
 
 
 @pytest.fixture(scope="module")
 def adversarial():
-    few = {"n_tuning": 1000, "n_test": 100, "n_attacked": 6, "attack_steps": 5}
+    few = {"n_tuning": 500, "n_test": 100, "n_attacked": 4, "attack_steps": 3}
     return adversarial_training(AdversarialTrainingConfig(**few, budgets=(3, 100)))
 
 

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from icl_lessons.declare import Verdict
-from icl_lessons.ledger import collect_claims, collect_experiments, run_claim
+from icl_lessons import declare
+from icl_lessons.declare import CLAIMS, Verdict
+from icl_lessons.ledger import run_claim
+from icl_lessons.mesa_optimization.claims import sequence_blocks, trained_sequences
 from icl_lessons.mesa_optimization.experiments.few_shot_sequences import (
     FewShotSequencesConfig,
     FewShotTuning,
@@ -118,7 +120,7 @@ def test_no_other_step_predicts_better_than_the_best():
 
 
 @given(seed=st.integers(0, 2**31), d=st.integers(1, 4), length=st.integers(1, 7))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 def test_a_solver_without_steps_is_one_step_and_with_many_it_is_least_squares(seed, d, length):
     states = 0.5 * states_of(seed, 2, length, d)
     one = TunedSolver(0, clamp=1e9).double()
@@ -273,7 +275,7 @@ def test_stored_weights_measure_what_they_did_and_are_small(name):
 def test_every_figure_is_drawn_from_the_result_alone(name):
     run, config = EXPERIMENTS[name]
     result = run(config)
-    fig = collect_experiments()[name].figure(result)
+    fig = declare.EXPERIMENTS[name].figure(result)
     assert fig.axes and all(ax.get_title(loc="left") for ax in fig.axes)
     plt.close(fig)
     assert result.summary()
@@ -375,9 +377,8 @@ IN_PART = {
 
 
 def test_every_claim_has_the_verdict_that_its_page_prints():
-    here = "icl_lessons.mesa_optimization.claims."
-    modules = {f"{here}trained_sequences", f"{here}sequence_blocks"}
-    own = {i: c for i, c in collect_claims().items() if c.check.__module__ in modules}
+    modules = {trained_sequences.__name__, sequence_blocks.__name__}
+    own = {i: c for i, c in CLAIMS.items() if c.check.__module__ in modules}
     assert len(own) == 20 and IN_PART <= own.keys()
     for name, claim in own.items():
         expected = Verdict.IN_PART if name in IN_PART else Verdict.HOLDS

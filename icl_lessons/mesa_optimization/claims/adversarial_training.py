@@ -12,6 +12,9 @@ from icl_lessons.mesa_optimization.adversarial_training import (
     clipped_step_bound,
     poisoned_step_error,
 )
+from icl_lessons.mesa_optimization.experiments.adversarial_training import (
+    AdversarialTrainingResult,
+)
 from icl_lessons.runtime import Scale, seeded
 
 SURGERY = "mesa_optimization/surgery"
@@ -101,7 +104,7 @@ def poison_step_on_clean(scale: Scale) -> Evidence:
     return _tuned(20.0, 0.0, 0.73)
 
 
-def _result(scale: Scale):
+def _result(scale: Scale) -> AdversarialTrainingResult:
     return result_of("adversarial_training", scale)
 
 

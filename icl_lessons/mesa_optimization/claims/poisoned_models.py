@@ -4,14 +4,19 @@ import numpy as np
 
 from icl_lessons.declare import Evidence, claim, passed, result_of, words
 from icl_lessons.mesa_optimization.claims.poisoned_contexts import ANWAR, OWN
+from icl_lessons.mesa_optimization.experiments.poisoned_contexts import PoisonedContextsResult
 from icl_lessons.runtime import Scale
 
 REPORT = ANWAR | {"where": "reported results, from a secondary source"}
 
 
+def _result(scale: Scale) -> PoisonedContextsResult:
+    return result_of("poisoned_contexts", scale)
+
+
 def _of(scale: Scale, field: str, learner: str) -> np.ndarray:
     """One learner's part of a field of the experiment, first axis the seeds."""
-    result = result_of("poisoned_contexts", scale)
+    result = _result(scale)
     return getattr(result, field)[:, result.learners.index(learner)]
 
 
@@ -59,7 +64,7 @@ def softmax_resists_transfer(scale: Scale) -> Evidence:
     **REPORT,
 )
 def softmax_falls_to_gradients(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
+    result = _result(scale)
     own = result.own_shift[1]
     ratio = (
         own[:, result.learners.index("transformer")] / own[:, result.learners.index("linear layer")]
@@ -81,7 +86,7 @@ def softmax_falls_to_gradients(scale: Scale) -> Evidence:
     **OWN,
 )
 def final_norm_bounds(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
+    result = _result(scale)
     ratio = result.output_largest / result.output_bound
     return Evidence(
         measured=ratio.max().item(),
@@ -102,7 +107,7 @@ def final_norm_bounds(scale: Scale) -> Evidence:
     **REPORT,
 )
 def transfer_between_seeds(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
+    result = _result(scale)
     i = result.learners.index("transformer")
     shares = result.transfer[:, i, i]
     return Evidence(
@@ -122,7 +127,7 @@ def transfer_between_seeds(scale: Scale) -> Evidence:
     **REPORT,
 )
 def transfer_to_ridge(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
+    result = _result(scale)
     to = result.learners.index("ridge")
     own = [result.learners.index(name) for name in ("linear layer", "transformer")]
     shares, labels = result.transfer[:, own, to], result.transfer_labels[:, own, to]
@@ -145,7 +150,7 @@ def transfer_to_ridge(scale: Scale) -> Evidence:
     **OWN,
 )
 def scaling_on_linear_layer(scale: Scale) -> Evidence:
-    result = result_of("poisoned_contexts", scale)
+    result = _result(scale)
     said = _of(scale, "scaled", "linear layer")
     tenfold = list(result.scales).index(10), list(result.scales).index(100)
     exponent = np.log10(said[:, tenfold[1]] / said[:, tenfold[0]])
@@ -178,7 +183,7 @@ def scaling_on_transformer(scale: Scale) -> Evidence:
 
 
 def _predicted_over_worst(scale: Scale, budget: float | int) -> np.ndarray:
-    at = list(result_of("poisoned_contexts", scale).budgets).index(budget)
+    at = list(_result(scale).budgets).index(budget)
     predicted, worst = (_of(scale, name, "transformer")[:, at] for name in ("predicted", "worst"))
     return predicted / worst
 
@@ -190,7 +195,7 @@ def _predicted_over_worst(scale: Scale, budget: float | int) -> np.ndarray:
     **OWN,
 )
 def influence_predicts_small(scale: Scale) -> Evidence:
-    budgets = list(result_of("poisoned_contexts", scale).budgets)
+    budgets = list(_result(scale).budgets)
     at = budgets.index(0.3)
     ratio = (
         _of(scale, "worst", "transformer")[:, at] / _of(scale, "predicted", "transformer")[:, at]
@@ -210,7 +215,7 @@ def influence_predicts_small(scale: Scale) -> Evidence:
     **OWN,
 )
 def influence_predicts_large(scale: Scale) -> Evidence:
-    budgets = list(result_of("poisoned_contexts", scale).budgets)
+    budgets = list(_result(scale).budgets)
     at = budgets.index(10)
     ratio = (
         _of(scale, "predicted", "transformer")[:, at] / _of(scale, "worst", "transformer")[:, at]
