@@ -164,13 +164,15 @@ def test_bad_settings_are_refused():
 
 @pytest.fixture(scope="module")
 def poisoned():
-    return poisoned_contexts(PoisonedContextsConfig(n_test=16, attack_steps=3, budgets=(0.3, 10)))
+    few = {"n_test": 16, "attack_steps": 3, "budgets": (0.3, 10)}
+    return poisoned_contexts(PoisonedContextsConfig(**few))
 
 
 @pytest.fixture(scope="module")
 def adversarial():
     few = {"n_tuning": 500, "n_test": 100, "n_attacked": 4, "attack_steps": 3}
-    return adversarial_training(AdversarialTrainingConfig(**few, budgets=(3, 100)))
+    few |= {"budgets": (3, 100), "scales": (3, 10)}
+    return adversarial_training(AdversarialTrainingConfig(**few))
 
 
 def test_attacks_on_learners_that_are_linear_in_labels_do_as_computed(poisoned):

@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from icl_lessons.declare import result_of
-from icl_lessons.mesa_optimization.experiments.learned_inner_loss import VERDICTS
+from icl_lessons.mesa_optimization.experiments.learned_inner_loss import (
+    VERDICTS,
+    LearnedInnerLossConfig,
+    learned_inner_loss,
+)
 from icl_lessons.mesa_optimization.experiments.learned_inner_loss_models import (
     LearnedInnerLossTraining,
     learned_inner_loss_weights,
@@ -77,7 +80,7 @@ def test_a_clip_is_told_from_a_line():
 
 def test_what_is_read_from_the_stored_weights():
     assert learned_inner_loss_weights.is_stored(LearnedInnerLossTraining())
-    result = result_of("learned_inner_loss", "lesson")
+    result = learned_inner_loss(LearnedInnerLossConfig(contexts=24, n_test=400))
     squared, huber, no = (VERDICTS.index(name) for name in ("squared", "huber", "no"))
     assert (result.readings["linear_attention"].verdict == squared).all()
     assert (result.readings["untrained_softmax"].verdict == no).all()

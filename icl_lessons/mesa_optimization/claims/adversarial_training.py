@@ -123,7 +123,7 @@ def clipped_on_poison(scale: Scale) -> Evidence:
         unit=ERROR,
         samples=passed(poisoned <= 1.2 * clean),
         note=f"Clean {clean.mean():.3f}. Tuned to delta = {result.clip:g} and gamma = "
-        f"{result.clipped_size:.2f}; a separate search found 1 and 1.2, with 0.249 and 0.279. A "
+        f"{result.clipped_size:.2f}; a first search found 1 and 1.2, with 0.249 and 0.279. A "
         "seed passes whose poisoned error is within 20% of its clean one.",
     )
 

@@ -137,7 +137,7 @@ def good_proxy(scale: Scale) -> Evidence:
         comparison="at least",
         unit="mean cosine between the two value fields, lowest seed",
         samples=passed(agree >= 0.99),
-        note="Predictions of length 1, turned by 0.1 radian. A separate run had 0.998.",
+        note="Predictions of length 1, turned by 0.1 radian. A first run had 0.998.",
     )
 
 
@@ -158,7 +158,7 @@ def bad_proxy(scale: Scale) -> Evidence:
         unit="mean cosine between the two value fields, highest seed",
         samples=passed(agree <= 0.2),
         note="Turned by 0.1 radian again; from a right angle they would agree better than at "
-        "length 1. A separate run had 0.14.",
+        "length 1. A first run had 0.14.",
     )
 
 
@@ -182,7 +182,7 @@ def perfect_and_wrong(scale: Scale) -> Evidence:
         unit=ERROR + ", smallest over starts and seeds; 9 for predicting 0",
         samples=passed((cosine >= 0.999) & (error >= 1)),
         note=f"Cosine {cosine.min():.4f} or more; from a near start {words(error[0])}, from an "
-        f"unrelated rotation {words(error[1])}. (3 - 1)^2 = 4 if the length stays at 1; a separate "
+        f"unrelated rotation {words(error[1])}. (3 - 1)^2 = 4 if the length stays at 1; a first "
         "run with another start and step had 3.16. The squared learner: "
         f"{result.final_error[0, ..., k].max():.0e} at most.",
     )
@@ -204,7 +204,7 @@ def right_at_length_one(scale: Scale) -> Evidence:
         bound=0.2,
         unit=ERROR + ", largest over starts and seeds; 1 for predicting 0",
         samples=passed(error <= 0.2),
-        note="It starts with predictions of length 1, which is all that makes it right; a separate "
+        note="It starts with predictions of length 1, which is all that makes it right; a first "
         "run with another start and step had 0.19.",
     )
 

@@ -70,7 +70,7 @@ def early_ascent(scale: Scale) -> Evidence:
         samples=passed(ratio >= 2),
         note=f"It is largest, {result.overlapping.mean(0).max():.2f}, at query "
         f"{int(result.overlapping.mean(0).argmax()) + 1}; computed by least squares, no model is "
-        "trained. A separate run of the same setting rose from 0.50 to 1.42.",
+        "trained. A first run of the same setting rose from 0.50 to 1.42.",
     )
 
 

@@ -114,7 +114,7 @@ def transfer_between_seeds(scale: Scale) -> Evidence:
         measured=shares.min().item(),
         bound=0.5,
         comparison="at least",
-        unit="shift over that of the victim's own worst attack, mean, worst pair of seeds",
+        unit="shift over that of the model that the attack was made on, mean, worst pair of seeds",
         samples=passed(shares >= 0.5),
         note="Gradient attacks on one label and its input, transformer to transformer.",
     )

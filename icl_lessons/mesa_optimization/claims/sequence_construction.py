@@ -291,7 +291,7 @@ def one_step_share(scale: Scale) -> Evidence:
         samples=passed(share <= 0.5),
         note=f"Losses: predicting 0 {result.zero_loss.mean():.2f}, one step "
         f"{result.one_step_loss.mean():.2f}, least squares {result.least_squares_loss.mean():.2f}. "
-        "A separate run, averaged over other positions: 2.24, 1.34, 0.195.",
+        "A first run, averaged over other positions: 2.24, 1.34, 0.195.",
     )
 
 

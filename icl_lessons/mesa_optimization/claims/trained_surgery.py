@@ -98,7 +98,7 @@ def deletion_leaves_nothing(scale: Scale) -> Evidence:
         unit="largest error of three test laws, E (y_hat - y)^2 with 1 for predicting 0",
         samples=passed(deleted >= 0.8),
         note="Cue follows, is free, is flipped at the query: "
-        f"{words(deleted.mean(1))} (before: {words(error[0].mean(1))}). A separate run had 0.88, "
+        f"{words(deleted.mean(1))} (before: {words(error[0].mean(1))}). A first run had 0.88, "
         "0.87, 0.88.",
     )
 
@@ -118,7 +118,7 @@ def installing_works(scale: Scale) -> Evidence:
         bound=0.25,
         unit="largest error of three test laws, E (y_hat - y)^2 with 1 for predicting 0",
         samples=passed(installed <= 0.25),
-        note=f"Mean over seeds {words(installed.mean(1))}; a separate run had 0.20, 0.21, 0.21.",
+        note=f"Mean over seeds {words(installed.mean(1))}; a first run had 0.20, 0.21, 0.21.",
     )
 
 

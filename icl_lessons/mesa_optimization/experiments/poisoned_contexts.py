@@ -95,8 +95,8 @@ class PoisonedContextsResult:
         worst: mean worst shift found by trying every label, likewise.
         transfer: attacks on labels and inputs made on one learner (rows) and carried to another
             (columns): mean shift in the direction meant, over that of the other's own worst,
-            ``[seeds, learners, learners]``. For trained learners the model attacked and the model
-            it is carried to have different seeds.
+            ``[seeds, learners, learners]``. On the diagonal a trained model's attack is carried to
+            the model of the next seed, over the worst of the model that it was made on.
         transfer_labels: the same for attacks on labels alone.
         own_shift: mean shift of a learner under its own attack, ``[2, seeds, learners]``: on
             labels alone, then on labels and inputs.
