@@ -20,7 +20,7 @@ from icl_lessons.runtime import Scale, seeded
 from icl_lessons.types import Batch
 
 PAGE = "mesa_optimization/surgery"
-SURVEY, WHERE = "alamerton2024review", "cosine similarity trickery, there as pseudocode"
+SURVEY, WHERE = "anonymous2024regression", "cosine similarity trickery, there as pseudocode"
 ERROR = "E |y_hat - y|^2, no half"
 
 

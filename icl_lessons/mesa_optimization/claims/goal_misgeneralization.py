@@ -38,7 +38,7 @@ def _prompts(count: int, *, seed: int):
 
 @claim(
     "survey-inner-objective-from-labels",
-    paper="alamerton2024review",
+    paper="anonymous2024regression",
     where="probing mesa-objectives",
     kind="identity",
     says="The metric of the inner objective is recovered from derivatives by labels alone.",
@@ -60,7 +60,7 @@ def recovered_from_labels(scale: Scale) -> Evidence:
 
 @claim(
     "survey-reversed-relation-relearnt",
-    paper="alamerton2024review",
+    paper="anonymous2024regression",
     where="inner alignment failure modes",
     kind="identity",
     says="Reversing the cue everywhere in a prompt changes no prediction of the best layer; "
@@ -159,7 +159,7 @@ def telling_data_repairs(scale: Scale) -> Evidence:
 
 @claim(
     "survey-anti-is-adaptivity",
-    paper="alamerton2024review",
+    paper="anonymous2024regression",
     where="inner alignment failure modes",
     kind="dispute",
     says="An in-context learner that does well where the relation of cue and target is reversed "
@@ -234,7 +234,7 @@ def optimizer_or_rule(scale: Scale) -> Evidence:
 
 @claim(
     "survey-transformer-one-step",
-    paper="alamerton2024review",
+    paper="anonymous2024regression",
     where="probing mesa-objectives",
     kind="experiment",
     says="The Transformer that does learn in context takes one step of preconditioned descent.",

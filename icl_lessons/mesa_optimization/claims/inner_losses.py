@@ -25,7 +25,7 @@ from icl_lessons.runtime import Scale, seeded
 from icl_lessons.types import Batch
 
 PAGE = "mesa_optimization/inner_objective"
-SEED = {"paper": "alamerton2024review", "chapter": PAGE}
+SEED = {"paper": "anonymous2024regression", "chapter": PAGE}
 STEP = "mesa-objectives as losses; the layers are the course's"
 
 

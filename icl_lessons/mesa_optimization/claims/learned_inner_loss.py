@@ -10,7 +10,7 @@ from icl_lessons.mesa_optimization.experiments.learned_inner_loss import (
 from icl_lessons.runtime import Scale
 
 PAGE = "mesa_optimization/inner_objective"
-SEED = {"paper": "alamerton2024review", "chapter": PAGE, "kind": "experiment"}
+SEED = {"paper": "anonymous2024regression", "chapter": PAGE, "kind": "experiment"}
 WHERE = "base and mesa objective; the models are the course's"
 EXPLAINED = "share of |dW|^2 explained on contexts held out, worst seed"
 
@@ -173,7 +173,7 @@ def trained_linear_attention(scale: Scale) -> Evidence:
 
 @claim(
     "survey-softmax-layers-are-steps",
-    where="not in the paper: a code sketch that tests each layer of a model for a gradient step",
+    where="probing mesa-objectives: each layer of a model is tested for a gradient step",
     says="In a trained softmax Transformer, read out after each block, each block is a gradient "
     "step on some loss.",
     **SEED,

@@ -21,7 +21,7 @@ from icl_lessons.runtime import Scale, seeded
 from icl_lessons.types import Batch
 
 PAGE = "mesa_optimization/inner_objective"
-SEED = {"paper": "alamerton2024review", "chapter": PAGE}
+SEED = {"paper": "anonymous2024regression", "chapter": PAGE}
 CASES, CONTROLS = "share of constructed cases", "share of controls"
 
 

@@ -16,7 +16,7 @@ from icl_lessons.runtime import Scale, seeded
 from icl_lessons.tasks.regression import LinearRegression
 
 PAGE = "mesa_optimization/surgery"
-SURVEY, GAP = "alamerton2024review", "the RLHF gap"
+SURVEY, GAP = "anonymous2024regression", "the RLHF gap"
 GENTLE, HARD = "punish 1", "punish 30"
 
 

@@ -254,7 +254,7 @@ def more_steps_explode(scale: Scale) -> Evidence:
     "survey-poison-parity-flip",
     kind="identity",
     says="The fewest flipped labels that turn a linear learner's answer are read off influences.",
-    paper="alamerton2024review",
+    paper="anonymous2024regression",
     where="'parity flip' as an adversarial prompt, made a measurement",
     chapter=SURGERY,
 )

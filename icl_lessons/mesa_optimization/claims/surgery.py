@@ -33,7 +33,7 @@ from icl_lessons.models.attention import SelfAttention, context_mask
 from icl_lessons.runtime import Scale, seeded
 
 PAGE = "mesa_optimization/surgery"
-SURVEY, WHERE = "alamerton2024review", "objective surgery, there as pseudocode"
+SURVEY, WHERE = "anonymous2024regression", "objective surgery, there as pseudocode"
 SQUARED = INNER_LOSSES["squared"]
 
 

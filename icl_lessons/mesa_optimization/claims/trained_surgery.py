@@ -7,7 +7,7 @@ from icl_lessons.mesa_optimization.experiments.surgery import CUE_EDITS, Surgery
 from icl_lessons.runtime import Scale
 
 PAGE = "mesa_optimization/surgery"
-SURVEY, WHERE = "alamerton2024review", "objective surgery, there as pseudocode"
+SURVEY, WHERE = "anonymous2024regression", "objective surgery, there as pseudocode"
 DIFFERENCE = "difference over size of the step that is meant, worst seed"
 
 

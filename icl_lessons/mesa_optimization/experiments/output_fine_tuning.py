@@ -250,7 +250,7 @@ def _table(state, training: FineTuning, treatments, rows, config) -> dict[str, n
 
 @experiment(
     "output_fine_tuning",
-    paper="alamerton2024review",
+    paper="anonymous2024regression",
     chapter="mesa_optimization/surgery",
     configs={
         Scale.LESSON: OutputFineTuningConfig(),
