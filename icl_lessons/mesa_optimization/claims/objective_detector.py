@@ -232,7 +232,7 @@ def reads_the_step(scale: Scale) -> Evidence:
 
 @claim(
     "survey-raw-change-misleads",
-    where="not in the paper: comparing the change of the prediction with the values",
+    where="probing mesa-objectives; the comparison is of the course",
     kind="experiment",
     says="Comparing the raw change of the predictions with each loss's values names the right loss "
     "in only three quarters of the cases.",
@@ -252,7 +252,7 @@ def raw_change_misleads(scale: Scale) -> Evidence:
 
 @claim(
     "survey-cosine-above-0.9",
-    where="not in the paper: a code sketch, cosine of observed and expected update above 0.9",
+    where="probing mesa-objectives: cosine of observed and expected update above 0.9",
     kind="experiment",
     says="A cosine above 0.9 between the observed update and the one expected shows which "
     "objective a layer descends.",
