@@ -142,6 +142,7 @@ def test_the_inner_step_of_a_step_is_its_size():
     for size in (0.2, 0.9):
         assert inner_step(GradientDescent(size), batch) == pytest.approx((size, 1.0))
     assert inner_step(Ridge(0.1), batch)[1] < 0.999
+    assert inner_step(lambda xs, ys, x_query: x_query[..., :1], batch) == (0.0, 0.0)
 
 
 def test_bad_settings_are_refused():
@@ -149,6 +150,8 @@ def test_bad_settings_are_refused():
         ClippedStep(1.0, 0.0)
     with pytest.raises(ValueError, match="step_size"):
         ClippedStep(-1.0)
+    with pytest.raises(ValueError, match="n_context: got 0"):
+        poisoned_step_error(0.1, 3, 0)
     with pytest.raises(ValueError, match="noise_std"):
         PoisonedRegression(noise_std=-1.0)
     with pytest.raises(ValueError, match="budgets"):

@@ -190,6 +190,45 @@ def test_the_recovered_loss_is_the_loss():
     assert_close(got, huber.loss(p, y), rtol=1e-3, atol=1e-3)
 
 
+SQUARED = INNER_LOSSES["squared"]
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "sentence"),
+    [
+        (lambda *_: ObjectiveLayer(SQUARED, 0.1), TypeError, "value: got InnerLoss"),
+        (lambda *_: ObjectiveLayer(SQUARED.value, "0.1"), TypeError, "step_size: got '0.1'"),
+        (
+            lambda *_: ObjectiveLayer(SQUARED.value, 0.1, torch.ones(2, 3)),
+            ValueError,
+            "preconditioner: got shape",
+        ),
+        (
+            lambda xs, ys: ObjectiveLayer(SQUARED.value, 0.1, torch.eye(7)).weight_step(xs, ys, ys),
+            ValueError,
+            "preconditioner: made for 7 coordinates; xs has 3",
+        ),
+        (
+            lambda xs, ys: ObjectiveLayer(SQUARED.value, 0.1).weight_step(xs, ys, ys[:, 1:]),
+            ValueError,
+            "p_context: got shape",
+        ),
+        (lambda *_: ObjectiveStack(SQUARED), TypeError, "layers: got InnerLoss"),
+        (lambda *_: weighted("squared", torch.ones(3)), TypeError, "loss: got 'squared'; use an"),
+        (
+            lambda xs, ys: gradient_step(SQUARED, torch.ones(2, 2, 2), xs, ys, 0.1),
+            ValueError,
+            "weights: got shape",
+        ),
+        (lambda xs, ys: curl(SQUARED.value, ys[0], ys[0, 1:]), ValueError, "target: got shape"),
+    ],
+)
+def test_bad_arguments_are_named(as_readers_run_it, make, error, sentence):
+    xs, ys, *_ = draw(7, 3, 2, 5)
+    with pytest.raises(error, match=sentence):
+        make(xs, ys)
+
+
 def test_bad_input_is_named():
     xs, ys, x_query, *_ = draw(7, 3, 2, 5)
     with pytest.raises(ValueError, match="prediction: a vector of length 0"):

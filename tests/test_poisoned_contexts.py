@@ -234,7 +234,7 @@ def test_a_gradient_attack_keeps_to_its_budgets_and_says_what_it_moved():
     assert (found.shift.abs() > labels_alone.shift.abs()).all()
 
 
-def test_what_cannot_be_attacked_is_said():
+def test_what_cannot_be_attacked_is_said(as_readers_run_it):
     xs, ys, x_query = draw(3, 4, 9)
     target = torch.zeros(3, dtype=torch.float64)
     with pytest.raises(ValueError, match="no influence"):
@@ -249,6 +249,8 @@ def test_what_cannot_be_attacked_is_said():
         scaling_attack(xs, ys, 0 * x_query, 1.0, 1.0)
     with pytest.raises(ValueError, match="replace"):
         with_example(xs, ys, xs[:, 0], ys[:, 0], 4)
+    with pytest.raises(ValueError, match="x: got shape"):
+        with_example(xs, ys, xs[:2, 0], ys[:, 0])
     with pytest.raises(ValueError, match="penalty"):
         leave_one_out(xs, ys, 0.0)
     with pytest.raises(ValueError, match="examples"):

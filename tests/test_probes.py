@@ -78,5 +78,12 @@ def test_arguments_that_cannot_be_used_are_named(as_readers_run_it):
         normalized_error(targets, 0 * targets)
     with pytest.raises(ValueError, match="penalty: got -1"):
         ridge_readout(features, targets, -1)
+    with pytest.raises(ValueError, match="predicted: got shape"):
+        normalized_error(targets, features)
+    stream, target = normal(9, 4, 2), normal(9, 4, 1)
+    with pytest.raises(ValueError, match="positions: got 4; the sequences have 0 to 3"):
+        probe_errors([stream], target, 5, positions=[4])
+    with pytest.raises(ValueError, match="streams: one of shape"):
+        probe_errors([stream[1:]], target, 5, positions=[0])
     with pytest.raises(TypeError, match="features: got ndarray"):
         ridge_readout(features.numpy(), targets)

@@ -106,6 +106,8 @@ def test_bad_input_is_named():
     x = torch.zeros(1, 2, 2)
     with pytest.raises(ValueError, match="weights"):
         descent_errors(Batch(x, x[..., :1], x, x[..., :1]), 0.1, [1])
+    with pytest.raises(ValueError, match="steps: got none"):
+        descent_errors(Batch(x, x[..., :1], x, x[..., :1], x[:, :1]), 0.1, [])
     with pytest.raises(ValueError, match="ranks"):
         experiments.RankTraining(ranks=(0, 3))
     with pytest.raises(ValueError, match="steps"):

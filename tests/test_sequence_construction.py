@@ -445,6 +445,13 @@ def test_identities_hold(name):
         (lambda s: preconditioned_attention(3, 5, 2, 1.0), ValueError, "step_size, spectrum: give"),
         (lambda s: preconditioned_queries(s, 0.0), ValueError, "regularization: got 0"),
         (lambda s: binding_layer(3, 5, kind="hard"), ValueError, "kind: got 'hard'"),
+        (lambda s: binding_layer(3, 5, write=3), ValueError, "write: got 3; a token has the slots"),
+        (lambda s: binding_layer(3, 5, write=1), ValueError, "write: got 1, the slot that is read"),
+        (lambda s: overlapping_prompt(s, s, s[0, 0, :2]), ValueError, "separator: got shape"),
+        (lambda s: mesa_gradient(s[0, :3], s), ValueError, "weights: got shape"),
+        (lambda s: next_step_tokens(s, "0"), TypeError, "initial_weights: got str"),
+        (lambda s: window_transition(s[0], s[0, :3, :2], 2), ValueError, "transition: got shape"),
+        (lambda s: one_step_attention(3, 5, 0.1).slot_path(s, 9), ValueError, "slot: got 9"),
     ],
 )  # fmt: skip
 def test_bad_arguments_are_named(as_readers_run_it, call, error, sentence):

@@ -6,10 +6,11 @@ layer, its key and query matrices merged, answers ``y_hat = beta M z_q`` with
 
 .. math:: \\frac1{2N} \\sum_i \\big(y_i - W M^{1/2} z_i\\big)^2
 
-in the coordinates ``M^{1/2} z``: the entries of ``M`` say how much the inner objective trusts each
-input. And since the answer is linear in ``M``, training to convergence is linear regression of the
-query's target on the features ``beta^T z_q^T``: :func:`fitted_layer` for prompts that were drawn,
-:func:`population_weights` for all prompts at once.
+in the coordinates ``M^{1/2} z``, for a symmetric ``M`` without negative eigenvalues: the entries of
+``M`` say how much the inner objective trusts each input. And since the answer is linear in ``M``,
+training to convergence is linear regression of the query's target on the features ``beta^T z_q^T``:
+:func:`fitted_layer` for prompts that were drawn, :func:`population_weights` for all prompts at
+once.
 
 **Closed form.** Turning the core inputs and flipping the cue change nothing in the law of the task,
 so the best ``M`` is ``diag(a, ..., a, b)``. With ``P = beta_x . x_q`` and ``Q = beta_s s_q`` the

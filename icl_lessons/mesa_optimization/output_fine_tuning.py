@@ -10,8 +10,8 @@ which forbids outputs below ``floor`` and pays for staying close elsewhere. The 
 ``M`` moves; :class:`InnerChange` is the answer, and it holds three numbers because each alone
 misleads: a cosine does not see a change of length, and a length does not see a turn.
 
-The reward is differentiable and the output has no randomness, so its gradient is followed directly;
-a judge that compares pairs would add noise to that gradient, not another direction.
+The reward is differentiable and the output has no randomness, so its gradient is followed directly.
+Left out are outputs that are sampled, judges who compare them, and a reward learned from judges.
 """
 
 from dataclasses import dataclass
