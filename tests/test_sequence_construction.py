@@ -247,7 +247,7 @@ def test_layers_precondition_the_query(sizes, steps, method):
         model = preconditioned_attention(
             d, length, steps, strength, spectrum=(low, high), read_out=0.7
         )
-        # The notes' scheme, with theta, delta and the two kinds of first step.
+        # The textbook scheme, with theta, delta and the two kinds of first step.
         theta, delta = (high + low) / 2, (high - low) / 2
         query = torch.zeros_like(states)
         path, residual, a = [query], states, 1 / theta
