@@ -138,6 +138,12 @@ def test_the_experiment_measures_each_treatment():
     assert np.allclose(left, result.exact_poisoned, rtol=0.1)
     before, said = result.of("model_output_error", "punish 1").T
     assert (result.of("model_probe", "punish 1") < said / 2).all() and (before < said).all()
+    # Further steps without a reward forbid nothing, and the control is no idle one.
+    drift = result.of("model_influence", "no reward")[:, 1]
+    assert np.allclose(
+        result.of("model_forbidden", "no reward"), result.model_forbidden_before, atol=0.05
+    )
+    assert (drift > 0.05).all()
     assert "Transformer, punish 30" in result.summary()
 
 

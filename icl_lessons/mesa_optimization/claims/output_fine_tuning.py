@@ -250,3 +250,35 @@ def transformer_knows(scale: Scale) -> Evidence:
         note=f"Read with {words(read)}, said with {words(said)}; before fine-tuning read with "
         f"{words(result.model_probe_before)} and said with {words(before)}.",
     )
+
+
+@claim(
+    "survey-transformer-drift",
+    paper=SURVEY,
+    where=GAP,
+    kind="dispute",
+    says="It is the reward that changes the influence of labels in the Transformer: as many "
+    "further steps without a reward change it half as much or less.",
+    chapter=PAGE,
+)
+def transformer_drift(scale: Scale) -> Evidence:
+    result = _result(scale)
+    rewarded, drift, query = (
+        result.of("model_influence", name)[:, 1]
+        for name in (GENTLE, "no reward", "no reward, query")
+    )
+    share = drift / rewarded
+    return Evidence(
+        measured=share.min().item(),
+        bound=0.5,
+        unit="relative change of d y_hat / d y_i without a reward over that with it, least of the "
+        "seeds",
+        samples=passed(share <= 0.5),
+        note=f"Shares {words(share)}: changes of {words(drift)} on the loss of pretraining and of "
+        f"{words(query)} on the same at the query alone, against {words(rewarded)} under the "
+        "reward, all from the same weights, on the same prompts, with the same optimiser and "
+        f"steps. Forbidden stay {words(result.of('model_forbidden', 'no reward'))} of outputs. "
+        f"Weights of the blocks change by {words(result.of('model_weight_change', GENTLE)[:, 0])} "
+        f"under the reward and by {words(result.of('model_weight_change', 'no reward')[:, 0])} "
+        "without.",
+    )

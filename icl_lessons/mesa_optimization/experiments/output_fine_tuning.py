@@ -12,10 +12,12 @@ from icl_lessons.declare import experiment
 from icl_lessons.measures.label_influence import implied_preconditioner, label_influence
 from icl_lessons.measures.probes import normalized_error, ridge_readout
 from icl_lessons.mesa_optimization.experiments.output_fine_tuning_models import (
+    CONTINUED,
     PRESSURES,
     TREATMENTS,
     FineTuning,
     TransformerTuning,
+    drift_weights,
     fine_tuned_weights,
     models_of,
     transformer_weights,
@@ -86,7 +88,8 @@ class OutputFineTuningResult:
         low_inner_before, low_inner, low_output_before, low_output: mean ``u`` and mean output on
             prompts whose truth is below ``low``.
         exact_poisoned: what is left of the best inner step where labels are poisoned, exactly.
-        model_treatments: of the Transformers: rows of what follows.
+        model_treatments: of the Transformers: rows of what follows, two rewards and then, as
+            controls, as many further steps without one.
         model_forbidden_before, model_forbidden, model_scaled_before, model_scaled: as above.
         model_outside: as ``outside``; ``model_r_squared``: what the metric explains before.
         model_influence: the three numbers for the label influence itself, all its entries.
@@ -279,9 +282,12 @@ def output_fine_tuning(config: OutputFineTuningConfig) -> OutputFineTuningResult
     """Fine-tune on a reward for outputs, and measure how far the inner learner moved."""
     same = {"seeds": config.seeds, "device": config.device}
     training, transformers = replace(config.training, **same), replace(config.transformers, **same)
-    few = (f"punish {PRESSURES[0]:g}", f"punish {PRESSURES[-1]:g}")
+    few = (f"punish {PRESSURES[0]:g}", f"punish {PRESSURES[-1]:g}", *CONTINUED)
     with one_thread():
-        states = fine_tuned_weights(training), transformer_weights(transformers)
+        states = (
+            fine_tuned_weights(training),
+            transformer_weights(transformers) | drift_weights(transformers),
+        )
         layers = _table(states[0], training, TREATMENTS, _layer_rows, config)
         models = _table(states[1], transformers, few, _transformer_rows, config)
     size = training.d, training.n_context

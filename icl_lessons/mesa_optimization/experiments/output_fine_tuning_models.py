@@ -32,6 +32,9 @@ REWARDED: dict[str, tuple[Trains, float]] = {
 }
 POISONED: dict[str, Trains] = {"poisoned": "all", "poisoned, readout frozen": "inner"}
 TREATMENTS = (*REWARDED, *POISONED)
+# Of the Transformers, as many further steps without a reward: the loss that they were trained on,
+# and the same at the query alone, which is all that a reward looks at.
+CONTINUED = {"no reward": "prefixes", "no reward, query": "query"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,6 +115,18 @@ class FineTuning:
         ).state
         own = {k: v for k, v in state.items() if k.startswith("model.")}
         return {name.removeprefix("model."): tensor for name, tensor in own.items()}
+
+    def continued(self, models: Sequence[nn.Module], loss: str) -> dict[str, torch.Tensor]:
+        """Weights after as many steps of the same optimiser on a loss of pretraining."""
+        starts = iter(models)
+        return train(
+            lambda _: copy.deepcopy(next(starts)).requires_grad_(True),
+            self.task,
+            self.settings(tuning=True),
+            loss=loss,
+            progress=False,
+            device=self.device,
+        ).state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,4 +213,13 @@ def transformer_weights(config: TransformerTuning) -> State:
     state = _with_prefix("before", pretrained)
     for punish in (PRESSURES[0], PRESSURES[-1]):
         state |= _with_prefix(f"punish {punish:g}", config.tuned(models, "all", punish))
+    return state
+
+
+@recipe("output_fine_tuning_drift", config=TransformerTuning(), measure=_measure)
+def drift_weights(config: TransformerTuning) -> State:
+    """The same Transformers after as many further steps without a reward."""
+    models, state = models_of(transformer_weights(config), config, "before"), {}
+    for name, loss in CONTINUED.items():
+        state |= _with_prefix(name, config.continued(models, loss))
     return state

@@ -133,7 +133,8 @@ def draw_transformers(ax: Axes, result: "OutputFineTuningResult") -> None:
                 if i == 0
                 else None,
             )
-    ax.set_xticks(range(len(names)), [n.replace("punish", "reward, ×") for n in names])
+    shown = [n.replace("punish ", "reward\n×").replace("reward, ", "reward,\n") for n in names]
+    ax.set_xticks(range(len(names)), shown, fontsize=8.5)
     ax.set(ylabel="error of the truth, normalised", xlim=(-0.5, len(names) - 0.5), ylim=(0, None))
     ax.legend(loc="upper left", fontsize=8.5)
 
