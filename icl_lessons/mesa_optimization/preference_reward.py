@@ -127,7 +127,9 @@ class RewardModel(nn.Module):
         super().__init__()
         check_integer("hidden", hidden, at_least=1)
         sizes = (2, hidden, hidden, 1)
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(sizes, sizes[1:]))
+        self.layers = nn.ModuleList(
+            nn.Linear(*pair) for pair in zip(sizes[:-1], sizes[1:], strict=True)
+        )
         with torch.no_grad():
             for layer in self.layers:
                 layer.weight.normal_(0, layer.in_features**-0.5, generator=generator)
