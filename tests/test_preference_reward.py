@@ -90,7 +90,7 @@ def test_a_baseline_from_the_sample_itself_would_be_caught():
 def test_a_reward_is_learned_and_followed():
     generator, before = seeded(0), torch.zeros(400)
     pairs = compared(before, Judge(temperature=0), 0.75, generator=generator)
-    reward = fitted_reward(pairs, steps=120, learning_rate=2e-2, hidden=8, generator=generator)
+    reward = fitted_reward(pairs, steps=60, learning_rate=3e-2, hidden=8, generator=generator)
     untrained = RewardModel(8, generator=seeded(0))
     assert reward.agreement(pairs) > max(0.9, untrained.agreement(pairs))
     assert not any(parameter.requires_grad for parameter in reward.parameters())
