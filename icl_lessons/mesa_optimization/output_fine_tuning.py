@@ -11,7 +11,8 @@ which forbids outputs below ``floor`` and pays for staying close elsewhere. The 
 misleads: a cosine does not see a change of length, and a length does not see a turn.
 
 The reward is differentiable and the output has no randomness, so its gradient is followed directly.
-Left out are outputs that are sampled, judges who compare them, and a reward learned from judges.
+Outputs that are sampled, a judge who compares them, and a reward learned from verdicts are in
+:mod:`~icl_lessons.mesa_optimization.preference_reward`.
 """
 
 from dataclasses import dataclass

@@ -142,9 +142,7 @@ def outputs_reshaped(scale: Scale) -> Evidence:
         unit="share of forbidden outputs before over after, least of the seeds and of both weights "
         "of the divergence",
         samples=passed(fall.flatten() >= 10),
-        note=f"{words(fall[0])} times at a divergence weighed with 0.2, {words(fall[1])} at 0.05. "
-        "The penalty and the reward that is not learned far from the samples hold back the lowest "
-        "outputs.",
+        note=f"{words(fall[0])} times at a divergence weighed with 0.2, {words(fall[1])} at 0.05.",
     )
 
 
@@ -188,9 +186,9 @@ def update_stays(scale: Scale) -> Evidence:
         unit="relative change of the metric that label influence implies, worst of the seeds and "
         "of both weights of the divergence",
         samples=passed(change <= 0.1),
-        note=f"{words(change)}, where M itself changes by {words(_free(result, 'inside')[:, 1])}: "
-        "the readout flattens. A formula for the reward that asks for nothing there changed it by "
-        "a few hundredths (survey-inner-update-stays).",
+        note=f"{words(change)}, where M itself changes by {words(_free(result, 'inside')[:, 1])}. "
+        f"Left of the step is {words(_free(result, 'outside')[:, 2])} as outputs show it. For a "
+        "reward by formula, which asks for nothing there, see survey-inner-update-stays.",
     )
 
 
