@@ -33,7 +33,8 @@ def _short(name: str) -> str:
 
 def draw_scaling(ax: Axes, result: "PoisonedContextsResult") -> None:
     """Mean prediction after a pair along the query was added, by the length of its input."""
-    _lines(ax, result, result.scales, result.scaled)
+    # Ten steps leave the panel by twenty orders of magnitude; a drawing need not follow them.
+    _lines(ax, result, result.scales, np.clip(result.scaled, -400, 400))
     ax.axhline(0, **LINE_STYLES["exact"])
     ax.set(
         xlabel="length of the added input (log)",
