@@ -47,6 +47,7 @@ from icl_lessons.mesa_optimization.sequence_construction import (
 from icl_lessons.mesa_optimization.trained_sequences import (
     SeparatedPrompts,
     TunedSolver,
+    best_regularization,
     best_step_size,
     block_shares,
     compressed,
@@ -117,6 +118,17 @@ def test_no_other_step_predicts_better_than_the_best():
         return (said - states[:, 1:]).square().sum().item()
 
     assert all(loss(best) < loss(other) for other in (0.5 * best, 0.99 * best, 1.01 * best))
+
+
+def test_the_regularization_chosen_predicts_best_once_a_transition_was_seen():
+    states, candidates = states_of(2, batch=20), (0.01, 1.0, 30.0)
+    losses = [
+        position_losses(lambda seen, c=c: next_step_least_squares(seen, c), states)[1:].mean()
+        for c in candidates
+    ]
+    expected = candidates[int(torch.stack(losses).argmin())]
+    assert best_regularization(states, candidates) == expected
+    assert best_regularization(states, candidates[::-1]) == expected
 
 
 @given(seed=st.integers(0, 2**31), d=st.integers(1, 4), length=st.integers(1, 7))

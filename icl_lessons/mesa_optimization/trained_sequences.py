@@ -14,8 +14,9 @@ tuned for performance (:class:`TunedSolver`), and regularised least squares on e
 """
 
 import copy
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from icl_lessons.mesa_optimization.preconditioned_sequence import read_out
 from icl_lessons.mesa_optimization.sequence_construction import (
     next_step_descent,
+    next_step_least_squares,
     prefix_sums,
 )
 from icl_lessons.models.attention import SelfAttention, causal_mask
@@ -60,6 +62,21 @@ def from_second(losses: Losses) -> Tensor | np.ndarray | np.floating:
 
 
 # --- references ---------------------------------------------------------------------------------
+
+
+def best_regularization(states: States, candidates: Sequence[float]) -> float:
+    """The ``lambda`` with which regularised least squares predicts these sequences best.
+
+    Args:
+        states: other sequences than those it will be measured on, ``[batch, length, d]``.
+        candidates: to choose from; judged from the second prediction on.
+    """
+
+    def loss(regularization: float) -> float:
+        solve = functools.partial(next_step_least_squares, regularization=regularization)
+        return float(from_second(position_losses(solve, states)))
+
+    return min(candidates, key=loss)
 
 
 def best_step_size(states: States) -> float:

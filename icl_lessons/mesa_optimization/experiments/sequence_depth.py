@@ -15,6 +15,7 @@ from icl_lessons.mesa_optimization.sequence_construction import (
 )
 from icl_lessons.mesa_optimization.trained_sequences import (
     TunedSolver,
+    best_regularization,
     best_step_size,
     from_second,
     next_state_loss,
@@ -293,13 +294,8 @@ def sequence_depth(config: SequenceDepthConfig) -> SequenceDepthResult:
             def descent(seen):
                 return next_step_descent(seen, step_size)[1]
 
-            def squares(lam):
-                return functools.partial(next_step_least_squares, regularization=lam)
-
-            best = min(
-                config.regularizations,
-                key=lambda lam: from_second(position_losses(squares(lam), other)),
-            )
+            best = best_regularization(other, config.regularizations)
+            squares = functools.partial(next_step_least_squares, regularization=best)
             models = {
                 m.name: tuple(trained_models(state, training, m.name)) for m in training.models
             }
@@ -326,7 +322,7 @@ def sequence_depth(config: SequenceDepthConfig) -> SequenceDepthResult:
                 losses=np.stack([[losses(model) for model in row] for row in models.values()]),
                 zero=losses(torch.zeros_like),
                 descent=losses(descent),
-                least_squares=losses(squares(best)),
+                least_squares=losses(squares),
                 step_size=step_size,
                 regularization=best,
                 noise_floor=task.noise_floor,

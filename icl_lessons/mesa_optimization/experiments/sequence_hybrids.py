@@ -11,6 +11,7 @@ from icl_lessons.declare import experiment
 from icl_lessons.mesa_optimization.figures import sequence_hybrids as figures
 from icl_lessons.mesa_optimization.sequence_construction import next_step_least_squares
 from icl_lessons.mesa_optimization.trained_sequences import (
+    best_regularization,
     from_second,
     next_state_loss,
     position_losses,
@@ -256,14 +257,8 @@ def sequence_hybrids(config: SequenceHybridsConfig) -> SequenceHybridsResult:
                 task.sample(config.n_validation, length, generator=seeded(seed)).states
                 for seed in (VALIDATION_SEED, OTHER_SEED)
             )
-
-            def squares(lam):
-                return functools.partial(next_step_least_squares, regularization=lam)
-
-            best = min(
-                config.regularizations,
-                key=lambda lam: from_second(position_losses(squares(lam), other)),
-            )
+            best = best_regularization(other, config.regularizations)
+            squares = functools.partial(next_step_least_squares, regularization=best)
             models = {m.name: tuple(raw_models(state, training, m.name)) for m in training.models}
 
             def losses(predictor) -> np.ndarray:
@@ -273,7 +268,7 @@ def sequence_hybrids(config: SequenceHybridsConfig) -> SequenceHybridsResult:
                 names=tuple(models),
                 losses=np.stack([[losses(model) for model in row] for row in models.values()]),
                 zero=losses(torch.zeros_like),
-                least_squares=losses(squares(best)),
+                least_squares=losses(squares),
                 regularization=best,
                 noise_floor=task.noise_floor,
                 models=models,
