@@ -31,7 +31,7 @@ VENV = ".venv"
 STATE = ".make"  # the lock file and the log of pip
 STAMP = "icl-lessons-ready.json"
 UNFINISHED = "icl-lessons-unfinished"
-EXTRAS = ("book", "development", "grading", "test")
+EXTRAS = ("book", "development", "grading", "language-models", "test")
 
 OLDEST = (3, 11)
 NEWEST = (3, 14)  # the newest Python that PyTorch and the pinned packages have builds for
