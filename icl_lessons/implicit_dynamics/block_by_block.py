@@ -7,9 +7,17 @@ block is computed from, the context's streams, comes from the stack that reads t
 is saved by it.
 
 The updates belong to one query, and so to one generated token. For the next token the query is a
-new one, the old one has joined the context, and every update is made again.
+new one, the old one has joined the context, and every update is made again: see
+:mod:`icl_lessons.implicit_dynamics.generation`.
+
+Any other position of a sequence may take the query's place. Its update can be relative to itself
+alone (:func:`updates_at`), or to one *reference token* for all positions (:func:`reference_update`)
+[innocenti2025simple]: then the block with the update of position ``i`` makes of the reference what
+the unchanged block makes of position ``i``, and the update holds the difference of the two tokens
+beside what the context did.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,11 +34,14 @@ from icl_lessons.implicit_dynamics.contextual_blocks import (
 from icl_lessons.implicit_dynamics.rank_one_update import (
     ImplicitUpdate,
     implicit_update,
+    update_between,
     updated_output,
 )
 from icl_lessons.models.tokens import pair_tokens
 from icl_lessons.models.transformer import Transformer
-from icl_lessons.runtime import check_context
+from icl_lessons.runtime import check_context, check_tensor
+
+Streams = Float[Tensor, "batch layers_plus_1 sequence width"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,54 @@ class StackUpdate:
     streams: Float[Tensor, "batch layers_plus_1 width"]
 
 
-def stack_update(blocks: list[ContextualBlock], context: Context, query: Query) -> StackUpdate:
+def stack_streams(
+    blocks: Sequence[ContextualBlock], tokens: Float[Tensor, "batch sequence width"]
+) -> Streams:
+    """What enters each block, and what leaves the last, at every position of a sequence.
+
+    Each token looks at those before it and at itself.
+
+    Args:
+        blocks: contextual blocks from below.
+        tokens: as they enter the first block.
+    """
+    check_tensor("tokens", tokens, "batch sequence width")
+    streams = [tokens]
+    for block in blocks:
+        below = streams[-1]
+        above = [block_output(block, below[:, :i], below[:, i]) for i in range(below.shape[1])]
+        streams.append(torch.stack(above, 1))
+    return torch.stack(streams, 1)
+
+
+def updates_at(
+    blocks: Sequence[ContextualBlock],
+    streams: Streams,
+    position: int,
+    removed: Sequence[int] | None = None,
+) -> StackUpdate:
+    """The updates for which the token at one position needs fewer, or none, of those before it.
+
+    Args:
+        blocks, streams: a stack and :func:`stack_streams` of what it reads.
+        position: of the token that is the query; those before it are its context.
+        removed: positions of the context that the updates stand for; all of it if ``None``.
+
+    Raises:
+        ValueError: a position outside the sequence.
+    """
+    if not 0 <= position < streams.shape[2]:
+        raise ValueError(
+            f"position: got {position}; use 0 to {streams.shape[2] - 1} of this sequence"
+        )
+    updates = [
+        implicit_update(block, below[:, :position], below[:, position], removed)
+        for block, below in zip(blocks, streams[:, :-1].unbind(1), strict=True)
+    ]
+    return StackUpdate(tuple(updates), streams[:, :, position])
+
+
+def stack_update(blocks: Sequence[ContextualBlock], context: Context, query: Query) -> StackUpdate:
     """The update of each block that together stand for the whole context.
 
     Args:
@@ -56,26 +114,122 @@ def stack_update(blocks: list[ContextualBlock], context: Context, query: Query) 
         context: tokens as they enter the first block, ``[batch, n_context, width]``.
         query: ``[batch, width]``.
     """
-    updates, streams = [], [query]
-    n = context.shape[1]
-    for block in blocks:
-        updates.append(implicit_update(block, context, query))
-        above = [block_output(block, context[:, :i], context[:, i]) for i in range(n)]
-        query = block_output(block, context, query)
-        context = torch.stack(above, 1) if above else context
-        streams.append(query)
-    return StackUpdate(tuple(updates), torch.stack(streams, 1))
+    streams = stack_streams(blocks, torch.cat([context, query[:, None]], 1))
+    return updates_at(blocks, streams, context.shape[1])
+
+
+def run_visible(
+    blocks: Sequence[ContextualBlock],
+    changes: Sequence[StackUpdate],
+    tokens: Float[Tensor, "batch sequence width"],
+) -> Streams:
+    """The streams of a changed stack on the tokens that are left, each with updates of its own.
+
+    Args:
+        blocks: as for :func:`stack_streams`.
+        changes: one for each token; the same for all is a stack whose weights changed once.
+        tokens: those still visible, as they enter the first block.
+    """
+    streams = [tokens]
+    for layer, block in enumerate(blocks):
+        below = streams[-1]
+        above = [
+            updated_output(block, change.updates[layer], below[:, :i], below[:, i])
+            for i, change in enumerate(changes)
+        ]
+        streams.append(torch.stack(above, 1))
+    return torch.stack(streams, 1)
 
 
 def run_updated(
-    blocks: list[ContextualBlock], changes: StackUpdate, query: Query
+    blocks: Sequence[ContextualBlock], changes: StackUpdate, query: Query
 ) -> Float[Tensor, "batch layers_plus_1 width"]:
     """The streams of the changed stack on the query alone, below and above every block."""
-    nothing = query.new_zeros(query.shape[0], 0, query.shape[1])
-    streams = [query]
-    for block, update in zip(blocks, changes.updates, strict=True):
-        streams.append(updated_output(block, update, nothing, streams[-1]))
-    return torch.stack(streams, 1)
+    return run_visible(blocks, [changes], query[:, None])[:, :, 0]
+
+
+def reference_update(
+    block: ContextualBlock,
+    tokens: Float[Tensor, "batch sequence width"],
+    position: int,
+    reference: Query,
+    *,
+    causal: bool = True,
+) -> ImplicitUpdate:
+    """The change by which a block makes of a reference token what it made of a position.
+
+    Args:
+        block: any contextual block.
+        tokens: a sequence as it enters the block.
+        position: of the sequence.
+        reference: a token of its own, which the changed block reads alone. Innocenti and Achour
+            take the query for all positions.
+        causal: whether a position sees those before it, or all (for blocks to which the order of
+            a context is nothing).
+    """
+    if not 0 <= position < tokens.shape[1]:
+        raise ValueError(f"position: got {position}; use 0 to {tokens.shape[1] - 1}")
+    context = tokens[:, :position]
+    if not causal:
+        context = torch.cat([context, tokens[:, position + 1 :]], 1)
+    return update_between(
+        block, block.read(tokens[:, :0], reference), block.read(context, tokens[:, position])
+    )
+
+
+@dataclass(frozen=True)
+class BlockPath:
+    """The updates of one block of a stack after each number of tokens, for one query.
+
+    Nothing of it stays the same from token to token in a deeper block: what reaches the block at
+    the query has been changed by the context already. So the right vectors move too, and a step
+    from one update to the next has rank two.
+
+    Attributes:
+        left, right: of the update that stands for the first ``i`` tokens, ``i = 0, ..., n``.
+    """
+
+    left: Float[Tensor, "batch n_context_plus_1 hidden"]
+    right: Float[Tensor, "batch n_context_plus_1 dense_width"]
+
+    @property
+    def increments(self) -> Float[Tensor, "batch n_context"]:
+        """``|Delta_{i+1} - Delta_i|_F``, the two matrices never written down.
+
+        ``u' v'^T - u v^T = (u' - u) v'^T + u (v' - v)^T``, so that nothing cancels.
+        """
+        u, v = self.left[:, :-1], self.right[:, :-1]
+        du, v_next = self.left[:, 1:] - u, self.right[:, 1:]
+        dv = v_next - v
+        square = (du.square().sum(-1) * v_next.square().sum(-1)
+                  + u.square().sum(-1) * dv.square().sum(-1)
+                  + 2 * (du * u).sum(-1) * (v_next * dv).sum(-1))  # fmt: skip
+        return square.clamp_min(0).sqrt()
+
+
+def stack_path(
+    blocks: Sequence[ContextualBlock], context: Context, query: Query
+) -> tuple[BlockPath, ...]:
+    """The context taken in token by token by a whole stack: a path in each block.
+
+    Args:
+        blocks, context, query: as :func:`stack_update`.
+    """
+    n = context.shape[1]
+    streams, queries = stack_streams(blocks, context) if n else None, [query] * (n + 1)
+    paths = []
+    for layer, block in enumerate(blocks):
+        below = streams[:, layer] if n else context
+        seen = [below[:, :i] for i in range(n + 1)]
+        updates = [implicit_update(block, *pair) for pair in zip(seen, queries, strict=True)]
+        queries = [block_output(block, *pair) for pair in zip(seen, queries, strict=True)]
+        paths.append(
+            BlockPath(
+                torch.stack([update.left for update in updates], 1),
+                torch.stack([update.right for update in updates], 1),
+            )
+        )
+    return tuple(paths)
 
 
 def regression_stack(

@@ -26,6 +26,7 @@ from icl_lessons.implicit_dynamics.contextual_blocks import (
     Context,
     ContextualBlock,
     Query,
+    Reading,
     check_tokens,
 )
 from icl_lessons.runtime import check_integer
@@ -101,8 +102,21 @@ def implicit_update(
             where no change of ``W`` can have any effect.
     """
     check_tokens(context, query)
-    whole = block.read(context, query)
     rest = block.read(without(context, removed), query)
+    return update_between(block, rest, block.read(context, query))
+
+
+def update_between(block: ContextualBlock, rest: Reading, whole: Reading) -> ImplicitUpdate:
+    """The change of a block that makes it put out at one reading what it puts out at another.
+
+    Args:
+        block: any contextual block.
+        rest: what the changed block will read.
+        whole: what the unchanged one read.
+
+    Raises:
+        ValueError: the dense layer is fed 0 at ``rest``.
+    """
     a = rest.dense_input
     square = a.square().sum(-1, keepdim=True)
     if not (square > 0).all():
