@@ -15,6 +15,7 @@ MLP, the scales change by ``(u_C - u_0) / n``, entry by entry. That is exact whe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 
 from icl_lessons.implicit_dynamics.contextual_blocks import (
     Context,
+    ContextualBlock,
     Query,
     Reading,
     block_output,
@@ -35,6 +37,18 @@ from icl_lessons.implicit_dynamics.rank_one_update import (
 )
 from icl_lessons.models.attention import softmax_attention
 from icl_lessons.runtime import check_integer
+
+
+@runtime_checkable
+class NormedBlock(ContextualBlock, Protocol):
+    """A contextual block that ends in a norm: the stream plus scales times a normed update.
+
+    ``scales[3]`` are the last norm's; ``normed_update(hidden)`` is what they multiply.
+    """
+
+    scales: Sequence[Float[Tensor, " width"]] | nn.ParameterList
+
+    def normed_update(self, hidden: Float[Tensor, "batch hidden"]) -> Query: ...
 
 
 class NormedGatedBlock(nn.Module):
@@ -112,7 +126,7 @@ class ScaleUpdate:
 
 
 def scale_update(
-    block: NormedGatedBlock,
+    block: NormedBlock,
     context: Context,
     query: Query,
     removed: Sequence[int] | None = None,
@@ -134,7 +148,7 @@ def scale_update(
 
 
 def rescaled_output(
-    block: NormedGatedBlock, changes: ScaleUpdate, context: Context, query: Query
+    block: NormedBlock, changes: ScaleUpdate, context: Context, query: Query
 ) -> Float[Tensor, "batch width"]:
     """What the changed block puts out after ``context``: usually what is left, ``C \\ Y``."""
     check_tokens(context, query)
@@ -145,7 +159,7 @@ def rescaled_output(
 
 
 def scale_updates(
-    blocks: Sequence[NormedGatedBlock], context: Context, query: Query
+    blocks: Sequence[NormedBlock], context: Context, query: Query
 ) -> tuple[list[ScaleUpdate], Float[Tensor, "batch width"]]:
     """The changes of every block of a stack, and what it puts out at the query with its context.
 
@@ -163,7 +177,7 @@ def scale_updates(
 
 
 def run_rescaled(
-    blocks: Sequence[NormedGatedBlock], changes: Sequence[ScaleUpdate], query: Query
+    blocks: Sequence[NormedBlock], changes: Sequence[ScaleUpdate], query: Query
 ) -> Query:
     """The changed stack on the query alone."""
     nothing = without(query[:, None], None)
