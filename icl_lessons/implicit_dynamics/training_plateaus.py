@@ -27,12 +27,12 @@ from torch import Tensor
 
 from icl_lessons.estimators.preconditioned_law import (
     Matrix,
-    preconditioned_population_loss,
     second_moment,
 )
 from icl_lessons.runtime import check_context, check_integer, check_number, check_tensor
 
 Eigenvalues = Float[Tensor, " d"]
+Matrices = Float[Tensor, "*runs d d"]
 
 
 def _check_law(eigenvalues: Tensor, n_context: int) -> None:
@@ -47,53 +47,55 @@ def _check_law(eigenvalues: Tensor, n_context: int) -> None:
 
 @dataclass(frozen=True)
 class MergedHeads:
-    """Heads with one key-query matrix each.
+    """Heads with one key-query matrix each; several layers at once if there are axes before them.
 
     Attributes:
-        values: ``v_h``, ``[heads]``.
-        key_query: ``U_h``, ``[heads, d, d]``.
+        values: ``v_h``, ``[*runs, heads]``.
+        key_query: ``U_h``, ``[*runs, heads, d, d]``.
     """
 
-    values: Float[Tensor, " heads"]
-    key_query: Float[Tensor, "heads d d"]
+    values: Float[Tensor, "*runs heads"]
+    key_query: Float[Tensor, "*runs heads d d"]
 
     @property
-    def product(self) -> Matrix:
+    def product(self) -> Matrices:
         """``M``, all that the predictions depend on."""
-        return torch.einsum("h,hij->ij", self.values, self.key_query)
+        return (self.values[..., None, None] * self.key_query).sum(-3)
 
-    def step(self, force: Matrix, size: float) -> "MergedHeads":
+    def step(self, force: Matrices, size: float) -> "MergedHeads":
         """One Euler step of the flow; ``force`` is ``-1/2 dL/dM``."""
+        force = force[..., None, :, :]
         return MergedHeads(
-            self.values + size * torch.einsum("hij,ij->h", self.key_query, force),
-            self.key_query + size * self.values[:, None, None] * force,
+            self.values + size * (self.key_query * force).sum((-2, -1)),
+            self.key_query + size * self.values[..., None, None] * force,
         )
 
 
 @dataclass(frozen=True)
 class SeparateHeads:
-    """Heads with separate keys and queries of low rank.
+    """Heads with separate keys and queries of low rank; several layers at once, as above.
 
     Attributes:
-        values: ``v_h``, ``[heads]``.
-        keys, queries: ``[heads, rank, d]``.
+        values: ``v_h``, ``[*runs, heads]``.
+        keys, queries: ``[*runs, heads, rank, d]``.
     """
 
-    values: Float[Tensor, " heads"]
-    keys: Float[Tensor, "heads rank d"]
-    queries: Float[Tensor, "heads rank d"]
+    values: Float[Tensor, "*runs heads"]
+    keys: Float[Tensor, "*runs heads rank d"]
+    queries: Float[Tensor, "*runs heads rank d"]
 
     @property
-    def product(self) -> Matrix:
+    def product(self) -> Matrices:
         """``M``, all that the predictions depend on."""
-        return torch.einsum("h,hri,hrj->ij", self.values, self.keys, self.queries)
+        weighted = self.values[..., None, None] * self.keys
+        return weighted.flatten(-3, -2).mT @ self.queries.flatten(-3, -2)
 
-    def step(self, force: Matrix, size: float) -> "SeparateHeads":
+    def step(self, force: Matrices, size: float) -> "SeparateHeads":
         """One Euler step of the flow; ``force`` is ``-1/2 dL/dM``."""
-        values = self.values[:, None, None]
+        values, force = self.values[..., None, None], force[..., None, :, :]
         pulled = self.queries @ force.mT  # force q for every q
         return SeparateHeads(
-            self.values + size * (self.keys * pulled).sum((1, 2)),
+            self.values + size * (self.keys * pulled).sum((-2, -1)),
             self.keys + size * values * pulled,
             self.queries + size * values * (self.keys @ force),
         )
@@ -155,22 +157,22 @@ class Flow(NamedTuple):
 
     Attributes:
         times: ``[moments]``, in units of ``tau``.
-        losses: ``E (y_hat - y)^2``, ``[moments]``.
-        products: ``M``, ``[moments, d, d]``.
-        values: ``v_h``, ``[moments, heads]``.
+        losses: ``E (y_hat - y)^2``, ``[moments, *runs]``.
+        products: ``M``, ``[moments, *runs, d, d]``.
+        values: ``v_h``, ``[moments, *runs, heads]``.
         heads: where it ended.
     """
 
     times: Float[Tensor, " moments"]
-    losses: Float[Tensor, " moments"]
-    products: Float[Tensor, "moments d d"]
-    values: Float[Tensor, "moments heads"]
+    losses: Float[Tensor, "moments *runs"]
+    products: Float[Tensor, "moments *runs d d"]
+    values: Float[Tensor, "moments *runs heads"]
     heads: MergedHeads | SeparateHeads
 
 
 def gradient_flow(
     heads: MergedHeads | SeparateHeads,
-    covariance: Matrix,
+    covariance: Matrices,
     n_context: int,
     *,
     steps: int,
@@ -181,7 +183,7 @@ def gradient_flow(
 
     Args:
         heads: the start.
-        covariance: ``Lambda``, ``[d, d]``.
+        covariance: ``Lambda``, ``[d, d]``; or one for each run, ``[*runs, d, d]``.
         n_context: examples in a context, ``N``.
         steps, step_size: Euler's; ``step_size`` in units of ``tau``.
         keep_every: keep every so manyth moment, the first and the last included.
@@ -189,7 +191,8 @@ def gradient_flow(
     check_integer("steps", steps, at_least=1)
     check_integer("keep_every", keep_every, at_least=1)
     check_number("step_size", step_size, positive=True)
-    moment = second_moment(covariance, n_context)
+    laws = covariance.reshape(-1, *covariance.shape[-2:])
+    moment = torch.stack([second_moment(law, n_context) for law in laws]).view_as(covariance)
     square = covariance @ covariance
     times, products, values = [], [], []
     for step in range(steps + 1):
@@ -201,7 +204,8 @@ def gradient_flow(
         if step < steps:
             heads = heads.step(square - moment @ product @ covariance, step_size)
     kept = torch.stack(products)
-    losses = 2 * preconditioned_population_loss(kept, covariance, n_context)
+    variance = covariance.diagonal(dim1=-2, dim2=-1).sum(-1)
+    losses = variance + ((moment @ kept @ covariance - 2 * square) * kept).sum((-2, -1))
     return Flow(torch.tensor(times), losses, kept, torch.stack(values), heads)
 
 
