@@ -57,6 +57,15 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(scope="session")
+def stored_verdicts():
+    """The verdict of every claim as stored; test_stored_claims.py checks every claim again."""
+    from icl_lessons.ledger import collect_claims, stored_claims
+
+    collect_claims()
+    return {record.id: record.verdict for record in stored_claims()[0]}
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """The path of Chromium; use it in tests marked `needs_chromium`."""
     return system_parts.find_chromium()

@@ -552,20 +552,6 @@ def test_what_the_course_declares_can_be_printed_before_it_is_run():
             assert {"device", "seeds"} <= {field.name for field in dataclasses.fields(config)}
 
 
-def test_every_identity_of_the_course_holds():
-    """All but the remarks that are right for one layer only [literature: sections 1.2 and 1.8]."""
-    in_part = {
-        "vonoswald2023-query-as-key",
-        "vonoswald2023-same-slot-copy",
-        "vonoswald2023-causal-copying",
-    }
-    records = run_claims(kind="identity")
-    assert {record.id for record in records} > in_part
-    for record in records:
-        assert record.verdict == ("holds in part" if record.id in in_part else "holds"), record
-        assert (0 <= record.measured <= 1e-10) == (record.id not in in_part)
-
-
 def test_what_a_page_sets_as_its_precision_changes_no_result(registry):
     seen = []
 

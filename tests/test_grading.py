@@ -414,10 +414,9 @@ def test_the_expected_scores_of_the_first_assignment_are_these():
     }
 
 
-EVERYWHERE = (
-    "right", "right-differently", "partly-right", "wrong", "untouched",
-    "bends-the-tests", "intruder",
-)  # fmt: skip
+# Ways to break the machine are the same for every assignment, and test_exercises.py runs every
+# planted answer: the first assignment shows them all, the others these.
+EVERYWHERE = ("right", "partly-right", "untouched", "intruder")
 
 
 @pytest.mark.needs_bubblewrap
@@ -427,7 +426,7 @@ def test_the_whole_path_on_sample_hand_ins(tmp_path, assignment, name, source, m
     monkeypatch.setenv("ICL_LESSONS_CELL_TIMEOUT", "20")
     course, scores = tmp_path / "course", expected_scores(assignment, source)
     everything = assignment == "01_the_microscope"
-    if not everything:  # ways to break the machine are the same for every assignment
+    if not everything:
         scores = {who: score for who, score in scores.items() if who in EVERYWHERE}
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(0.1)
@@ -448,9 +447,9 @@ def test_the_whole_path_on_sample_hand_ins(tmp_path, assignment, name, source, m
     waiting = points_of(source, *written_in(source))
     assert float(table["right"]["waiting"]) == waiting > 0 and table["right"]["flags"] == ""
     assert float(table["untouched"]["waiting"]) == 0
-    assert "torch.allclose" in table["bends-the-tests"]["flags"]
     assert "lines of a hidden test" in table["intruder"]["flags"]
     if everything:
+        assert "torch.allclose" in table["bends-the-tests"]["flags"]
         assert table["damaged"]["status"] == table["ends-the-kernel"]["status"] == "not graded"
         assert "not a readable notebook" in table["damaged"]["reason"]
         assert "kernel died" in table["ends-the-kernel"]["reason"]
@@ -479,7 +478,7 @@ def test_the_whole_path_on_sample_hand_ins(tmp_path, assignment, name, source, m
         comment = gradebook.find_comment(written_in(source)[0], name, assignment, "right")
         comment.manual_comment = "A good counterexample."
         gradebook.db.commit()
-    shutil.rmtree(course / "grading/submitted/wrong")
+    shutil.rmtree(course / "grading/submitted/partly-right")
     said: list[str] = []
     again = {row.student: row for row in commands.grade(course, assignment, say=said.append)}
     assert again["right"].score == scores["right"] + 3.5 and again["right"].waiting == 0
