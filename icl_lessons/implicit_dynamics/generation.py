@@ -25,8 +25,8 @@ from torch import Tensor
 
 from icl_lessons.implicit_dynamics.block_by_block import (
     StackUpdate,
+    Streams,
     run_visible,
-    stack_streams,
     updates_at,
 )
 from icl_lessons.implicit_dynamics.contextual_blocks import (
@@ -56,15 +56,17 @@ class SequenceBlock(TransformerBlock):
         super().__init__(block)
         self.alibi = alibi
 
+    def mask(self, tokens: Context) -> Tensor:
+        """Which of the tokens each may look at, and what is added to the scores."""
+        length = tokens.shape[1]
+        if not self.alibi:
+            return causal_mask(length, device=tokens.device)
+        heads = self.block.attention.heads
+        return alibi_bias(length, heads, device=tokens.device, dtype=tokens.dtype)
+
     def read(self, context: Context, query: Query) -> Reading:
         tokens = torch.cat([context, query[:, None]], 1)
-        length, where = tokens.shape[1], {"device": tokens.device}
-        if self.alibi:
-            heads = self.block.attention.heads
-            mask = alibi_bias(length, heads, dtype=tokens.dtype, **where)
-        else:
-            mask = causal_mask(length, **where)
-        attended = self.block.attention(self.block.norm_attention(tokens), mask)
+        attended = self.block.attention(self.block.norm_attention(tokens), self.mask(tokens))
         stream = (tokens + attended)[:, -1]
         return Reading(self.block.norm_mlp(stream), stream)
 
@@ -82,6 +84,17 @@ def embedded(model: SequenceTransformer, tokens: Tokens) -> Float[Tensor, "batch
     if model.config.positions == "learned":
         x = x + model.positions[: tokens.shape[1]]
     return x
+
+
+def sequence_streams(model: SequenceTransformer, tokens: Tokens) -> Streams:
+    """The streams of a decoder that reads all tokens, in one pass.
+
+    The same as :func:`~icl_lessons.implicit_dynamics.block_by_block.stack_streams` of its blocks.
+    """
+    streams = [embedded(model, tokens)]
+    for block in sequence_blocks(model):
+        streams.append(block.block(streams[-1], block.mask(streams[-1])))
+    return torch.stack(streams, 1)
 
 
 def read_out(model: SequenceTransformer, stream: Query) -> LogProbs:
@@ -143,7 +156,7 @@ class Remade:
 
     def updates(self, tokens: Tokens) -> StackUpdate:
         """The updates for the last token."""
-        streams = stack_streams(self.blocks, embedded(self.model, tokens))
+        streams = sequence_streams(self.model, tokens)
         return updates_at(self.blocks, streams, tokens.shape[1] - 1, self.removed)
 
     def __call__(self, tokens: Tokens) -> LogProbs:
@@ -167,14 +180,13 @@ class OwnUpdates:
         self.model, self.blocks, self.first = model, sequence_blocks(model), n_prompt - 1
 
     def __call__(self, tokens: Tokens) -> LogProbs:
-        below = embedded(self.model, tokens)
-        streams = stack_streams(self.blocks, below)
+        streams = sequence_streams(self.model, tokens)
         # By causality these are the updates that each token had when it was the query.
         changes = [
             updates_at(self.blocks, streams, place, range(self.first))
             for place in range(self.first, tokens.shape[1])
         ]
-        left = run_visible(self.blocks, changes, below[:, self.first :])
+        left = run_visible(self.blocks, changes, streams[:, 0, self.first :])
         return read_out(self.model, left[:, -1, -1])
 
 
