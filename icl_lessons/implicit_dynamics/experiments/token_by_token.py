@@ -1,8 +1,9 @@
 """One block that learned regression in context, read as a weight update for every token.
 
-The experiment of Dherin et al., section 4, with the controls that say what it shows: blocks that
-were never trained, updates used for another query, fine-tuning at the paper's learning rate and at
-the best one, and the context in another order.
+The experiment of Dherin et al., section 4, with the controls that say what it shows: the same
+blocks before training, updates used for another query, fine-tuning at the paper's learning rate and
+at the best one, and the context in another order. Further controls are in
+:mod:`icl_lessons.implicit_dynamics.experiments.token_controls`.
 """
 
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from icl_lessons.implicit_dynamics.token_path import TokenPath, token_path
 from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
 from icl_lessons.tasks.regression import LinearRegression
 from icl_lessons.training import TrainingConfig, train
+from icl_lessons.training.loop import START, stream
 from icl_lessons.types import Batch
 from icl_lessons.zoo import State, models_from, recipe
 
@@ -72,13 +74,18 @@ class BlockTraining:
         )
         return BlockRegressor(self.d, shape, generator=generator)
 
+    def untrained(self, seed: int) -> BlockRegressor:
+        """The very block that the training of a seed starts from."""
+        return self.build(stream(seed, START))
+
     @property
     def task(self) -> LinearRegression:
         """The tasks."""
         return LinearRegression(d=self.d)
 
 
-def _measure(state: State, config: BlockTraining) -> dict[str, float]:
+def block_losses(state: State, config: BlockTraining) -> dict[str, float]:
+    """Loss of each seed's block on 4096 contexts, by which stored weights are verified."""
     batch = config.task.sample(4096, config.n_context, generator=seeded(TEST_SEED))
     with torch.no_grad(), one_thread():
         models = models_from(config.build(seeded(0)), state)
@@ -88,7 +95,7 @@ def _measure(state: State, config: BlockTraining) -> dict[str, float]:
         }
 
 
-@recipe("block_regressor", config=BlockTraining(), measure=_measure)
+@recipe("block_regressor", config=BlockTraining(), measure=block_losses)
 def block_regressor_weights(config: BlockTraining) -> State:
     """Trained blocks, one row for each seed."""
     settings = TrainingConfig(
@@ -112,8 +119,8 @@ class TokenByTokenConfig(BlockTraining):
     """
 
     n_tasks: int = 200
-    n_fine_tuned: int = 100
-    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+    n_fine_tuned: int = 200
+    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.05, 0.1, 0.3)
 
     def __post_init__(self):
         super().__post_init__()
@@ -166,7 +173,7 @@ class TokenByTokenResult:
 
     @property
     def best_rate(self) -> Float[np.ndarray, " seeds"]:
-        """The learning rate whose fine-tuning ends lowest, for each seed."""
+        """The learning rate whose fine-tuning ends lowest on these very tasks, for each seed."""
         return np.array(self.learning_rates)[self.fine_tuned[:, :, -1].argmin(1)]
 
     def summary(self) -> str:
@@ -263,7 +270,7 @@ def token_by_token(config: TokenByTokenConfig) -> TokenByTokenResult:
             config.seeds, models_from(config.build(seeded(0)), state), strict=True
         ):
             model = model.double().requires_grad_(False)
-            untrained = config.build(seeded(seed)).double().requires_grad_(False)
+            untrained = config.untrained(seed).double().requires_grad_(False)
             measured.append(_measured(config, model, untrained))
             models.append(model)
     stacked = {name: np.stack([m[name].numpy() for m in measured]) for name in measured[0]}
