@@ -303,6 +303,6 @@ def test_without_hazard_the_order_does_not_matter_and_with_it_the_last_counts_mo
         ),
     ],
 )
-def test_what_cannot_be_is_refused(make, said):
+def test_what_cannot_be_is_refused(as_readers_run_it, make, said):
     with pytest.raises(ValueError, match=said):
         make()
