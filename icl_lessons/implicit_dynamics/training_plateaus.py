@@ -18,7 +18,8 @@ Losses are ``E (y_hat - y)^2`` without a half, and time runs as in the paper: gr
 ``tau d theta/dt = -1/2 dL/d theta``.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -40,6 +41,21 @@ def _check_law(eigenvalues: Tensor, n_context: int) -> None:
     if not (eigenvalues > 0).all():
         raise ValueError("eigenvalues: use positive numbers, the variances of the directions")
     check_integer("n_context", n_context, at_least=1)
+
+
+def rising_spectrum(d: int) -> Eigenvalues:
+    """The paper's eigenvalues, proportional to ``d, ..., 1`` with sum 1."""
+    check_integer("d", d, at_least=1)
+    steps = torch.arange(d, 0, -1, dtype=torch.float64)
+    return steps / steps.sum()
+
+
+def in_random_basis(eigenvalues: Eigenvalues, generator: torch.Generator) -> Matrix:
+    """A covariance with these eigenvalues and random eigenvectors."""
+    d = len(eigenvalues)
+    turn, _ = torch.linalg.qr(torch.randn(d, d, generator=generator, dtype=eigenvalues.dtype))
+    covariance = turn * eigenvalues @ turn.T
+    return (covariance + covariance.T) / 2
 
 
 # --- heads --------------------------------------------------------------------------------------
@@ -120,6 +136,13 @@ def random_heads(
     if parametrisation != "separate":
         raise ValueError(f"parametrisation: got {parametrisation!r}; use 'merged' or 'separate'")
     return SeparateHeads(normal(heads), normal(heads, rank, d), normal(heads, rank, d))
+
+
+def stack_heads(several: Sequence):
+    """Heads of several layers with one axis more, the first; they are then trained together."""
+    kind = type(several[0])
+    names = [field.name for field in fields(kind)]
+    return kind(**{name: torch.stack([getattr(one, name) for one in several]) for name in names})
 
 
 def attention_matrices(
