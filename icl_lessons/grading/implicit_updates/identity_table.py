@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 SEEDS, INPUTS, EXAMPLES, WIDTH, HEADS, HIDDEN, BATCH = 3, 2, 20, 16, 2, 32, 32
-STEPS, RATE = 600, 1e-2
+STEPS, RATE = 300, 1e-2
 TESTS, FIRST = 300, 5
 """Contexts that are measured; first token of the fitted slope."""
 
