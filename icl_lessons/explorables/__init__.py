@@ -9,6 +9,7 @@ from icl_lessons.explorables.poisoned_context import PoisonedContextExplorer
 from icl_lessons.explorables.prediction import Prediction, PredictionReveal
 from icl_lessons.explorables.sinusoid import SinusoidExplorer
 from icl_lessons.explorables.task_diversity import TaskDiversityExplorer
+from icl_lessons.explorables.weight_update import WeightUpdateExplorer
 
 __all__ = [
     "ConceptPosteriorExplorer",
@@ -22,4 +23,5 @@ __all__ = [
     "QuadraticBowlExplorer",
     "SinusoidExplorer",
     "TaskDiversityExplorer",
+    "WeightUpdateExplorer",
 ]
