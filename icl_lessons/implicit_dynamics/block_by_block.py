@@ -20,7 +20,9 @@ beside what the context did.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -230,6 +232,27 @@ def stack_path(
             )
         )
     return tuple(paths)
+
+
+def alignment(updates: Sequence[ImplicitUpdate]) -> Float[Tensor, "k k"]:
+    """``<D_i, D_j> / (|D_i| |D_j|)`` of weight changes of the same shape, mean over the batch.
+
+    1 for the same matrix up to size, 0 for unrelated ones; an update of 0 has 0 with any other.
+    """
+    left = F.normalize(torch.stack([update.left for update in updates], 1), dim=-1)
+    right = F.normalize(torch.stack([update.right for update in updates], 1), dim=-1)
+    return ((left @ left.mT) * (right @ right.mT)).mean(0)
+
+
+def pairs(matrix: Float[np.ndarray, "*leading k k"]) -> Float[np.ndarray, "*leading"]:
+    """Mean of the entries off the diagonal: of the alignment of two different updates."""
+    k = matrix.shape[-1]
+    return (matrix.sum((-1, -2)) - np.trace(matrix, axis1=-2, axis2=-1)) / (k * (k - 1))
+
+
+def last_with_others(matrix: Float[np.ndarray, "*leading k k"]) -> Float[np.ndarray, "*leading"]:
+    """Mean alignment of the last update, the query's, with the others."""
+    return matrix[..., -1, :-1].mean(-1)
 
 
 def regression_stack(

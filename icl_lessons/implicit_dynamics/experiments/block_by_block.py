@@ -15,6 +15,9 @@ from torch import Tensor
 
 from icl_lessons.declare import experiment
 from icl_lessons.implicit_dynamics.block_by_block import (
+    alignment,
+    last_with_others,
+    pairs,
     reference_update,
     regression_stack,
     run_updated,
@@ -25,7 +28,7 @@ from icl_lessons.implicit_dynamics.block_by_block import (
 )
 from icl_lessons.implicit_dynamics.contextual_blocks import TransformerBlock, block_output
 from icl_lessons.implicit_dynamics.figures import block_by_block as figures
-from icl_lessons.implicit_dynamics.rank_one_update import ImplicitUpdate
+from icl_lessons.implicit_dynamics.rank_one_update import ImplicitUpdate, update_between
 from icl_lessons.implicit_dynamics.token_path import token_path
 from icl_lessons.measures.agreement import relative_error
 from icl_lessons.models.transformer import Transformer, TransformerConfig
@@ -170,8 +173,10 @@ class StackMeasures:
         blocks: alignment of the query's updates in different blocks, ``[seeds, layers, layers]``.
         to_query: alignment of the positions' updates, each relative to the query alone, the last
             position being the query's own, ``[seeds, layers, n + 1, n + 1]``.
-        to_first: the same relative to the first example alone, whose own update is 0; positions
-            from the second on, ``[seeds, layers, n, n]``.
+        tokens_alone: that of the examples where none sees any other: what tokens share by
+            themselves, ``[seeds, layers, n, n]``.
+        to_first: as ``to_query``, relative to the first example alone, whose own update is 0;
+            positions from the second on, ``[seeds, layers, n, n]``.
         to_self: the same, each relative to its own token alone, so that only the context counts.
         spectrum: singular values of the sum of the updates ``to_self``, over the largest, mean
             over tasks, ``[seeds, layers, width]``.
@@ -191,6 +196,7 @@ class StackMeasures:
     relative_size: Float[np.ndarray, "seeds layers"]
     blocks: Float[np.ndarray, "seeds layers layers"]
     to_query: Float[np.ndarray, "seeds layers n_plus_1 n_plus_1"]
+    tokens_alone: Float[np.ndarray, "seeds layers n n"]
     to_first: Float[np.ndarray, "seeds layers n n"]
     to_self: Float[np.ndarray, "seeds layers n n"]
     spectrum: Float[np.ndarray, "seeds layers width"]
@@ -203,18 +209,6 @@ class StackMeasures:
         tokens = np.log(np.arange(5, increments.shape[-1] + 1))
         logs = np.log(increments[..., 4:]).reshape(-1, len(tokens))
         return np.polyfit(tokens, logs.T, 1)[0].reshape(increments.shape[:2])
-
-
-def among(alignment: Float[np.ndarray, "seeds layers k k"]) -> Float[np.ndarray, "seeds layers"]:
-    """Mean alignment of two different positions that are not the last."""
-    others = alignment[..., :-1, :-1]
-    k = others.shape[-1]
-    return (others.sum((-1, -2)) - np.trace(others, axis1=-2, axis2=-1)) / (k * (k - 1))
-
-
-def with_last(alignment: Float[np.ndarray, "seeds layers k k"]) -> np.ndarray:
-    """Mean alignment of the last position with the others, ``[seeds, layers]``."""
-    return alignment[..., -1, :-1].mean(-1)
 
 
 @dataclass(frozen=True)
@@ -242,21 +236,16 @@ class BlockByBlockResult:
                 ("  largest residual, float64", f"{m.residual.max():.1e}"),
                 ("  largest residual, float32", f"{m.residual_single.max():.1e}"),
                 ("  relative size", listed(m.relative_size)),
-                ("  examples' alignment to the query", listed(among(m.to_query))),
-                ("  the query's with the examples'", listed(with_last(m.to_query))),
-                ("  examples' alignment to the first", listed(among(m.to_first))),
-                ("  examples' alignment to self", listed(among(m.to_self))),
+                ("  examples' alignment to the query", listed(pairs(m.to_query[..., :-1, :-1]))),
+                ("  the query's with the examples'", listed(last_with_others(m.to_query))),
+                ("  the same without any context", listed(pairs(m.tokens_alone))),
+                ("  examples' alignment to the first", listed(pairs(m.to_first[..., :-1, :-1]))),
+                ("  the query's with the examples'", listed(last_with_others(m.to_first))),
+                ("  all positions' alignment to self", listed(pairs(m.to_self))),
                 ("  slope of increments", listed(m.slopes(m.increments))),
                 ("  slope, stream below fixed", listed(m.slopes(m.increments_fixed))),
             ]
         return "\n".join(f"{name:36s}{value}" for name, value in rows)
-
-
-def _alignment(updates: list[ImplicitUpdate]) -> Float[Tensor, "k k"]:
-    """Cosines of the matrices of updates, mean over the batch."""
-    left = torch.nn.functional.normalize(torch.stack([u.left for u in updates], 1), dim=-1)
-    right = torch.nn.functional.normalize(torch.stack([u.right for u in updates], 1), dim=-1)
-    return ((left @ left.mT) * (right @ right.mT)).mean(0)
 
 
 def _singular_values(updates: list[ImplicitUpdate]) -> Float[Tensor, "batch width"]:
@@ -294,13 +283,16 @@ def _measured(model: Transformer, batch: Batch) -> dict[str, Tensor]:
             [reference_update(block, below, i, below[:, place]) for i in range(n + 1)]
             for place in (n, 0)
         )
+        alone_at = [block.read(below[:, :0], below[:, i]) for i in range(n + 1)]
+        tokens_alone = [update_between(block, alone_at[n], reading) for reading in alone_at[:n]]
         to_self = [change.updates[layer] for change in own[1:]]
         layers.append(
             {
                 "relative_size": own[n].updates[layer].relative_size.median(),
-                "to_query": _alignment(to_query),
-                "to_first": _alignment(to_first[1:]),
-                "to_self": _alignment(to_self),
+                "to_query": alignment(to_query),
+                "tokens_alone": alignment(tokens_alone),
+                "to_first": alignment(to_first[1:]),
+                "to_self": alignment(to_self),
                 "spectrum": _singular_values(to_self).mean(0),
                 "rank_to_query": _singular_values(to_query)[:, 1].max(),
                 "increments_fixed": token_path(block, below[:, :n], below[:, n]).increments.mean(0),
@@ -309,7 +301,7 @@ def _measured(model: Transformer, batch: Batch) -> dict[str, Tensor]:
     paths = stack_path(blocks, context, query)
     return {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]} | {
         "increments": torch.stack([path.increments.mean(0) for path in paths]),
-        "blocks": _alignment(list(own[n].updates)),
+        "blocks": alignment(list(own[n].updates)),
         "loss": loss(streams[:, -1, n]),
         "loss_alone": loss(alone),
         "residual": torch.tensor(_residual(blocks, context, query)[0]).double(),

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from icl_lessons.figures import COLORS, LINE_STYLES, band, plain_log_ticks, use_style
+from icl_lessons.implicit_dynamics.block_by_block import last_with_others, pairs
 
 if TYPE_CHECKING:
     from icl_lessons.implicit_dynamics.experiments.block_by_block import BlockByBlockResult
@@ -42,14 +43,15 @@ def draw_alignment(ax: Axes, result: "BlockByBlockResult") -> None:
     """Alignment of positions in each block: of examples, and of the query with them."""
     layers = np.arange(1, result.trained.to_query.shape[1] + 1)
     for measures, color, name, style in _groups(result):
-        examples, query = _by_block(measures.to_query)
-        band(ax, layers, examples, color=color, label=f"examples, {name}", linestyle=style,
-             marker="o", markersize=4)  # fmt: skip
-        band(ax, layers, query, color=color, label=f"query, {name}", linestyle=style,
-             marker="s", markersize=4)  # fmt: skip
-    ax.axhline(0, **LINE_STYLES["exact"])
+        examples = pairs(measures.to_query[..., :-1, :-1])
+        query = last_with_others(measures.to_query)
+        for values, kind, marker in ((examples, "examples", "o"), (query, "query", "s")):
+            band(ax, layers, values, color=color, label=f"{kind}, {name}", linestyle=style,
+                 marker=marker, markersize=4)  # fmt: skip
+    ax.axhline(0.5, **LINE_STYLES["exact"])
+    ax.text(layers[-1], 0.51, "independent tokens", ha="right", va="bottom", fontsize=8)
     ax.set(xlabel="block", ylabel="alignment of the updates", ylim=(-0.6, 1.05), xticks=layers)
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, loc="lower left")
 
 
 def draw_spectrum(ax: Axes, result: "BlockByBlockResult") -> None:
@@ -61,14 +63,6 @@ def draw_spectrum(ax: Axes, result: "BlockByBlockResult") -> None:
     ax.plot(1, 1, "s", color=COLORS["exact"], label="relative to the query: one", markersize=5)
     ax.set(xlabel="singular value", ylabel="size, over the largest", ylim=(0, 1.05))
     ax.legend(fontsize=8)
-
-
-def _by_block(alignment: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean alignment of two examples, and of the last position with an example."""
-    k = alignment.shape[-1] - 1
-    examples = alignment[..., :k, :k]
-    trace = np.trace(examples, axis1=-2, axis2=-1)
-    return (examples.sum((-1, -2)) - trace) / (k * (k - 1)), alignment[..., -1, :k].mean(-1)
 
 
 def block_by_block(result: "BlockByBlockResult") -> Figure:
