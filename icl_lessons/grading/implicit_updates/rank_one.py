@@ -143,6 +143,8 @@ def _cases():
     yield f"For {d + 1} queries and D = {d}", w, alone, added, False
     twice = torch.tensor([0, 1, 0])
     yield "With the first query repeated", w, alone[twice], added[twice], True
+    more = torch.tensor([0, 1, 0, 1, 1])
+    yield f"With two queries, {len(more)} rows in all,", w, alone[more], added[more], True
     yield "For two queries of the same reading a and different d", w, alone[twice], added[:3], False
 
 

@@ -1,0 +1,15 @@
+"""Where no token is kept the query is its own context.
+
+verdict: rejected
+found: hidden
+says: the change of b'
+"""
+
+
+def change_block(attention, norm, w, context, x, kept):
+    full = x + attention(context, x)
+    rest = x + attention(context[:, kept] if kept else x[:, None], x)
+    z, z0 = norm(full), norm(rest)
+    base = z0
+    left = (z - z0) @ w.mT / base.square().sum(-1, keepdim=True)
+    return left[:, :, None] * base[:, None, :], full - rest

@@ -1,0 +1,25 @@
+"""Sums in place of means.
+
+verdict: rejected
+found: in sight
+says: You add up
+"""
+
+import torch
+
+
+def untrained_readings(context, x):
+    total = torch.cat([x[:, None], context], 1).cumsum(1)
+    return total
+
+
+def increment_slope(w, readings, first):
+    moved = ((readings[:, 1:] - readings[:, :-1]) @ w.mT).norm(dim=-1)
+    sizes = (moved / readings[:, :1].norm(dim=-1)).mean(0)
+    tokens = torch.arange(first, len(sizes) + 1).log()
+    tokens = tokens - tokens.mean()
+    return sizes, tokens @ sizes[first - 1 :].log() / tokens.square().sum()
+
+
+def has_learned(losses):
+    return losses[-1] <= losses[0] / 2

@@ -1,0 +1,19 @@
+"""The constant is added to the inputs.
+
+verdict: rejected
+found: in sight
+says: For two heads
+"""
+
+import torch
+
+
+def best_outputs(omega, d, n_context, noise_variance):
+    products = torch.outer(omega, omega)
+    share = (1 + noise_variance) / n_context
+    return torch.linalg.solve(products + share * (d * products).exp(), omega)
+
+
+def is_debiased(learner, xs, ys, x_query):
+    moved = learner(xs + 1, ys, x_query) - learner(xs, ys, x_query)
+    return moved.abs().max() < 1e-6
