@@ -1,0 +1,1 @@
+"""Do the hypotheses hold in language models: pretrained on text alone, asked with prompts."""
