@@ -9,6 +9,7 @@ from icl_lessons.explorables.poisoned_context import PoisonedContextExplorer
 from icl_lessons.explorables.prediction import Prediction, PredictionReveal
 from icl_lessons.explorables.sinusoid import SinusoidExplorer
 from icl_lessons.explorables.task_diversity import TaskDiversityExplorer
+from icl_lessons.explorables.training_plateaus import PlateauExplorer
 from icl_lessons.explorables.weight_update import WeightUpdateExplorer
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "InvalidTrait",
     "ObjectiveSurgeryExplorer",
     "OneStepExplorer",
+    "PlateauExplorer",
     "PoisonedContextExplorer",
     "Prediction",
     "PredictionReveal",
