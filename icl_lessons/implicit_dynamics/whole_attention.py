@@ -60,9 +60,12 @@ class PromptMoments:
 
     def loss(self, layer: Trilinear) -> Float[Tensor, "*runs"]:
         """``E (y_hat - y)^2`` over the prompts."""
+        return self.energy - 2 * (self.cross * layer.flatten(-3)).sum(-1) + self.square(layer)
+
+    def square(self, layer: Trilinear) -> Float[Tensor, "*runs"]:
+        """``E y_hat^2`` over the prompts."""
         t = layer.flatten(-3)
-        quadratic = ((self.second @ t[..., None])[..., 0] * t).sum(-1)
-        return self.energy - 2 * (self.cross * t).sum(-1) + quadratic
+        return ((self.second @ t[..., None])[..., 0] * t).sum(-1)
 
     def force(self, layer: Trilinear) -> Trilinear:
         """``-1/2 dL/dT``."""

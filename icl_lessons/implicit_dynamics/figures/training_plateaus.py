@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from icl_lessons.figures import COLORS, LINE_STYLES, label_line, plain_log_ticks, use_style
 
 if TYPE_CHECKING:
+    from icl_lessons.implicit_dynamics.experiments.plateau_ranks import PlateauRanksResult
     from icl_lessons.implicit_dynamics.experiments.training_plateaus import TrainingPlateausResult
 
 TRAINED = COLORS["implicit_dynamics"]
@@ -144,4 +145,51 @@ def training_plateaus(result: "TrainingPlateausResult") -> Figure:
     ):
         draw(ax, result)
         ax.set_title(title)
+    return fig
+
+
+def draw_ranks(ax: Axes, result: "PlateauRanksResult", rank: int = 1) -> None:
+    """Loss of heads of one rank from the smallest start, every seed, with the theory's plateaus."""
+    run = result.smallest(rank)
+    times, first = result.times[run], min(r.drops[0] for r in result.rests[run])
+    for m, level in enumerate(result.plateaus):
+        visited = m % rank == 0
+        line = {**LINE_STYLES["exact"], "alpha": 0.9 if visited else 0.25}
+        ax.axhline(level, **line)
+    for j, loss in enumerate(result.losses[run]):
+        ax.plot(times, loss, color=TRAINED, alpha=0.45 if j else 1.0, linewidth=2.0)
+    ax.set(xscale="log", xlim=(first / 2, times[-1]), ylim=(0, 1.08))
+    ax.set(xlabel="training time, in τ", ylabel="loss, E (ŷ − y)²")
+
+
+def draw_rank_counts(ax: Axes, result: "PlateauRanksResult") -> None:
+    """How many rests, by rank and start; the line is one for every R directions."""
+    d = len(result.plateaus) - 1
+    sizes = sorted(set(result.sizes), reverse=True)
+    for mark, size in zip(MARKS, sizes, strict=False):
+        runs = [i for i, other in enumerate(result.sizes) if other == size]
+        ranks = np.array([result.ranks[i] for i in runs])
+        for j, counts in enumerate(result.drops()[runs].T):
+            at = ranks * (1 + 0.05 * (j - 1) + 0.02 * sizes.index(size))
+            ax.plot(at, counts, mark, color=HUES[sizes.index(size)], markersize=5.5,
+                    label=None if j else f"start {size:g}")  # fmt: skip
+    ranks = np.array(sorted(set(result.ranks)))
+    ax.plot(ranks, d / ranks, **LINE_STYLES["exact"])
+    ax.set(xscale="log", xlabel="rank of key and query, R", ylabel="rests before the last")
+    ax.set(ylim=(0, d + 0.8))
+    ax.set_xticks(ranks, [f"{rank}" for rank in ranks])
+    ax.minorticks_off()
+    ax.legend(loc="upper right")
+
+
+def plateau_ranks(result: "PlateauRanksResult") -> Figure:
+    """One panel for each rank, and the counts."""
+    use_style()
+    ranks = sorted(set(result.ranks))
+    fig, axes = plt.subplots(1, len(ranks) + 1, figsize=(3.0 * (len(ranks) + 1), 3.0))
+    for ax, rank in zip(axes, ranks, strict=False):
+        draw_ranks(ax, result, rank)
+        ax.set_title(f"Rank {rank}")
+    draw_rank_counts(axes[-1], result)
+    axes[-1].set_title("Rests")
     return fig
