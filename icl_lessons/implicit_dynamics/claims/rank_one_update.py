@@ -54,11 +54,20 @@ class Case(NamedTuple):
         return torch.randn(shape, generator=self.generator, dtype=torch.float64)
 
 
-def update_cases(count: int, *, seed: int, part: bool = False, **shape) -> Iterator[Case]:
+def update_cases(
+    count: int,
+    *,
+    seed: int,
+    part: bool = False,
+    sizes_of_context: tuple[float, ...] = (1e-3, 1.0, 1.0, 1e3),
+    **shape,
+) -> Iterator[Case]:
     """Blocks and contexts of random size.
 
     Args:
         part: remove a random part of the context, which may be none or all; otherwise all.
+        sizes_of_context: of its tokens' coordinates, drawn for each case: the identity asks nothing
+            of a context, so that some are tiny and some are huge.
         shape: fixes fields of the blocks' configuration.
     """
     g = seeded(seed)
@@ -72,8 +81,7 @@ def update_cases(count: int, *, seed: int, part: bool = False, **shape) -> Itera
         block.requires_grad_(False)
         n = draw(1, 8)
         tokens = torch.randn(2, n + 1, block.config.width, generator=g, dtype=torch.float64)
-        # The identity asks nothing of a context: some are tiny, some are huge.
-        scale = (1e-3, 1.0, 1.0, 1e3)[draw(0, 3)]
+        scale = sizes_of_context[draw(0, len(sizes_of_context) - 1)]
         removed = torch.randperm(n, generator=g)[: draw(0, n)].tolist() if part else None
         yield Case(block, scale * tokens[:, :-1], tokens[:, -1], removed, g)
 
