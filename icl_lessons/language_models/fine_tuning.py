@@ -55,7 +55,7 @@ def parts_of(model: nn.Module, which: str) -> list[Part]:
     if not place.isdigit():
         raise ValueError(f"parts: got {which!r}; name a block, as in '{kind}:0'")
     if not isinstance(model, SequenceTransformer):
-        return model.parts(kind, int(place))
+        return [Part(*part) for part in model.parts(kind, int(place))]
     if int(place) >= len(model.blocks):
         raise ValueError(f"parts: got {which!r}; blocks are 0 to {len(model.blocks) - 1}")
     if kind == "block":
