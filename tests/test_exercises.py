@@ -1,5 +1,6 @@
 """The assignments: every planted wrong answer is refused for its own reason, right ones are not."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ SOURCES = sorted((ROOT / "solutions").glob("*/*.ipynb"))
 PLANTED = sorted(WRONG.glob("*/*/*.py"))
 
 
+@functools.cache
 def source_of(assignment: str):
     (path,) = (ROOT / "solutions" / assignment).glob("*.ipynb")
     return nbformat.read(path, 4)

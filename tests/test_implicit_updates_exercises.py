@@ -39,7 +39,7 @@ def test_the_loss_alone_tells_training_from_none(rows):
 
 def test_the_update_of_another_query_is_far_worse_and_not_worthless(rows):
     trained = rows["trained"]
-    assert trained.swapped[0] > trained.updated[1]
+    assert sum(trained.swapped) > 1.5 * sum(trained.updated)
     assert trained.swapped[1] < trained.without[1]
 
 

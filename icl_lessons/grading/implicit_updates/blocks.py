@@ -119,8 +119,16 @@ def _compare_bias(got, words, norm, full, rest, x, given) -> None:
                 "stream u itself.",
             ),
             Mistake(-right, "The sign of the change of b' is turned."),
+            Mistake(
+                full - rest + x,
+                f"{words} one of your two streams lacks the skip: both are x + attention.",
+            ),
             Mistake(full, "You put the whole stream into b'. The skip carries x + A(x) already."),
-            Mistake(full - x, "You put the whole of A(C, x) into b'. A of the kept tokens stays."),
+            Mistake(
+                full - x,
+                "You put the whole of A(C, x) into b'. What attention adds without the removed "
+                "tokens is in the stream already.",
+            ),
         ],
         otherwise="What goes around the MLP is u = x + A(C, x).",
     )
@@ -167,6 +175,12 @@ def _compare_weight(got, words, norm, w, full, rest, x, complement, alone, given
                 "meets the one without it.",
             ),
             Mistake(-right, "The sign of the change of W is turned."),
+            Mistake(w + right, "You return W + Delta. The change alone is asked for."),
+            Mistake(
+                _change(w, *no_skip, norm(x) + no_skip[1]),
+                f"{words} you normalise x and what attention adds one by one. Norm(u) is of their "
+                "sum.",
+            ),
             Mistake(
                 _change(w, z, norm(alone), norm(alone)),
                 f"{words} your update stands for the whole context. The kept tokens stay: compare "

@@ -108,6 +108,7 @@ def check_heads(best_outputs: Callable, is_debiased: Callable) -> None:
             torch.diagonal(products + share * elementwise).reciprocal() * omega,
             "You treat each head by itself. The heads' outputs are added, so they share one error.",
         ),
+        Mistake(-best(share * elementwise), "The sign is turned: the slope at 0 is -2 omega."),
         Mistake(best(share * elementwise) / 2, "A factor 2 is lost: the slope is -2 omega."),
         Mistake(best(share * elementwise) * 2, "A factor 2 too many: both terms have one."),
     ]

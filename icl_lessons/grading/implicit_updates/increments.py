@@ -196,6 +196,14 @@ def _check_slope(answer: Callable) -> None:
                 (logs[late:] @ values[late:]) / logs[late:].square().sum(),
                 "Your line goes through the origin. It has an intercept as well.",
             ),
+            Mistake(
+                -line(logs[late:], values[late:]),
+                "The sign of your slope is turned: sizes that fall have a negative one.",
+            ),
+            Mistake(
+                (values[-1] - values[late]) / (logs[-1] - logs[late]),
+                "Your line joins the first point and the last. Least squares uses all of them.",
+            ),
         ],
         otherwise="Least squares of the log of the size on the log of the token's number.",
     )

@@ -74,7 +74,14 @@ def check_plateaus(plateau_losses: Callable, plateau_predictions: Callable) -> N
         right,
         what="With the eigenvalues 0.4, 0.3, 0.2, 0.1 and N = 31 a loss",
         tolerance=10 * tolerance_of(result),
-        mistakes=_loss_mistakes(torch.linalg.eigvalsh(covariance).flip(0), n, right),
+        mistakes=[
+            *_loss_mistakes(torch.linalg.eigvalsh(covariance).flip(0), n, right),
+            Mistake(
+                _path(covariance.diagonal().sort(descending=True).values, n),
+                "You use the diagonal of the covariance. The variances of its own directions are "
+                "its eigenvalues.",
+            ),
+        ],
         otherwise="Start at the trace; each direction takes lambda rho off.",
     )
     _check_predictions(plateau_predictions, covariance)
@@ -84,6 +91,12 @@ def check_plateaus(plateau_losses: Callable, plateau_predictions: Callable) -> N
         f"The plateaus of this covariance lie at {said}. Hidden tests use other covariances, and "
         "contexts of one example.",
     )
+
+
+def _path(values: Tensor, n: int) -> Tensor:
+    """The losses that these eigenvalues would give, in this order."""
+    taken = values / (1 + (1 + values.sum() / values) / n)
+    return values.sum() - torch.cat([torch.zeros(1).double(), taken.cumsum(0)])
 
 
 def _loss_mistakes(values: Tensor, n: int, right: Tensor) -> list[Mistake]:
@@ -176,6 +189,14 @@ def _check_predictions(answer: Callable, covariance: Tensor) -> None:
                 Mistake(
                     predict(plateau(covariance, 31, components)),
                     "You use N = 31. This prompt has its own number of examples.",
+                ),
+                Mistake(
+                    predict(plateau(covariance, batch, components)),
+                    "Your N is the size of the batch. It is the number of examples, xs.shape[1].",
+                ),
+                Mistake(
+                    predict(covariance @ plateau(covariance, n, components) @ covariance),
+                    "M has rho / lambda on each direction: divide by lambda, do not multiply.",
                 ),
                 Mistake(right * n, "The 1/N in beta is missing."),
                 Mistake(
@@ -277,6 +298,7 @@ def check_separate_step(answer: Callable[..., tuple[Tensor, Tensor, Tensor]]) ->
     right = flat(flow_step(heads, covariance, n, size))
     product, square = _product(*heads), covariance @ covariance
     moment = square + (covariance + covariance.diagonal().sum() * torch.eye(d)) @ covariance / n
+    scalar = square + (covariance + covariance.diagonal().sum()) @ covariance / n
     force = square - moment @ product @ covariance
     alone = [
         torch.cat(new)
@@ -303,6 +325,18 @@ def check_separate_step(answer: Callable[..., tuple[Tensor, Tensor, Tensor]]) ->
         Mistake(
             flat(_by_hand(heads, square - covariance @ product @ moment, size)),
             "E_2 and Lambda have changed places around M.",
+        ),
+        Mistake(
+            flat(_by_hand(heads, square - moment @ product, size)),
+            "Lambda on the right of M, for the query, is missing.",
+        ),
+        Mistake(
+            flat(_by_hand(heads, square - scalar @ product @ covariance, size)),
+            "You add the trace to every entry. It belongs on the diagonal: tr(Lambda) I.",
+        ),
+        Mistake(
+            flat([values, heads[1] + size * (heads[2] @ force.mT), queries]),
+            "The speed of a key has the factor v: its head writes with that strength.",
         ),
         Mistake(
             flat(_one_by_one(heads, covariance, n, size)),

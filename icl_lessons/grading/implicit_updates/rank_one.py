@@ -157,6 +157,8 @@ def check_joint_update(answer: Callable[[Tensor, Tensor, Tensor], Tensor | None]
             unchanged(before, now, name=name)
         h, d = w.shape
         if not exists:
+            if result is not None and not isinstance(result, Tensor):
+                fail(f"{words} no change of W serves them all: return None itself, not {result!r}.")
             if result is not None:
                 got = tensor(result, (h, d), what="the change", axes="[h, D]")
                 miss = (alone @ got.mT - added @ w.mT).abs().max()
@@ -206,6 +208,10 @@ def _compare_joint(got, words, w, alone, added, tolerance) -> None:
             "the earlier ones. Solve for all at once.",
         ),
         Mistake(w + right, "You return W + Delta. The change alone is asked for."),
+        Mistake(
+            least_change(w, alone, alone + added),
+            "You ask for Delta a_j = W (a_j + d_j). W a_j is there already: Delta adds W d_j.",
+        ),
         Mistake(-right, "The sign is turned."),
     ]
     if not agree(got, right, tolerance) and agree(alone @ got.mT, added @ w.mT, tolerance):
