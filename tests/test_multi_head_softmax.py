@@ -1,16 +1,28 @@
 """The trainable layer of multi-head softmax attention, its pattern, and what debiasing costs."""
 
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icl_lessons.declare import EXPERIMENTS, result_of
 from icl_lessons.estimators.descent import GradientDescent
 from icl_lessons.estimators.preconditioned_law import (
     optimal_preconditioner,
     preconditioned_population_loss,
 )
 from icl_lessons.implicit_dynamics.debiased_descent import DebiasedDescent, SoftmaxHeads
+from icl_lessons.implicit_dynamics.experiments.multi_head_softmax import MultiHeadSoftmaxConfig
+from icl_lessons.implicit_dynamics.experiments.multi_head_softmax_models import (
+    HeadsTraining,
+    heads_weights,
+    trained_layers,
+)
+from icl_lessons.implicit_dynamics.figures import multi_head_softmax as figures
 from icl_lessons.implicit_dynamics.multi_head_softmax import (
     MultiHeadLayer,
     best_step,
@@ -18,8 +30,8 @@ from icl_lessons.implicit_dynamics.multi_head_softmax import (
     heads_predictions,
     read_pattern,
 )
-from icl_lessons.measures.agreement import relative_error
-from icl_lessons.runtime import seeded
+from icl_lessons.measures.agreement import relative_error, squared_error
+from icl_lessons.runtime import Scale, seeded
 from icl_lessons.tasks.regression import LinearRegression
 
 
@@ -162,3 +174,93 @@ def test_mistakes_are_refused(as_readers_run_it):
         best_step(3, 1, debiased=True)
     with pytest.raises(ValueError, match="n: got 1"):
         contrasts(torch.ones(2, 1, 3))
+
+
+# --- the experiment -----------------------------------------------------------------------------
+
+
+TINY = HeadsTraining(
+    d=2,
+    n_context=6,
+    variances=(0.5, 1.5),
+    stages=((1e-2, 6), (1e-3, 4)),
+    batch_size=8,
+    n_starts=3,
+    start_steps=5,
+    start_batch=8,
+    keep_every=4,
+    seeds=(0, 1),
+)
+
+
+def test_a_seed_gives_the_same_layer_whatever_is_trained_beside_it():
+    state = heads_weights(TINY)
+    other = heads_weights(replace(TINY, seeds=(1, 5)))
+    for design in TINY.designs:
+        for name in ("key_query", "read_out"):
+            both = (state, 1), (other, 0)
+            mine, theirs = (weights[f"{design.name}.{name}"][row] for weights, row in both)
+            assert torch.allclose(mine, theirs, atol=1e-6)
+    # Steps 0, 4, 8 and the end; the random starts of two heads are those of the first program.
+    assert state["2 heads.omega"].shape == (4, 2, 2)
+    assert torch.equal(state["2 heads.omega"][0], state["starts.2 heads.omega"][0, :2])
+
+
+def test_the_kept_pattern_is_that_of_the_weights():
+    state = heads_weights(TINY)
+    for design in TINY.designs:
+        for i, layer in enumerate(trained_layers(state, TINY, design)):
+            assert torch.equal(layer.pattern.omega, state[f"{design.name}.omega"][-1, i])
+            assert torch.equal(layer.pattern.mu, state[f"{design.name}.mu"][-1, i])
+
+
+@pytest.fixture(scope="module")
+def result():
+    return result_of("multi_head_softmax", "lesson")
+
+
+def test_losses_are_those_of_the_layers(result):
+    config = EXPERIMENTS["multi_head_softmax"].configs[Scale.LESSON]
+    batch = replace(config.task, n_query=20).sample(4000, 40, generator=seeded(11))
+    for name in ("1 head", "4 heads", "linear attention"):
+        loss = squared_error(result.layers[name][0], batch)
+        assert loss == pytest.approx(result.loss[result.designs.index(name), 1, 0], rel=0.04)
+    assert result.plain[1] < result.loss[-1, 1].min() < 1.01 * result.plain[1]
+
+
+def test_the_pattern_that_training_finds(result):
+    four = result.row(4)
+    assert result.opposed[four].all() and (result.sum_of_outputs[four] < 0.1).all()
+    assert not result.opposed[result.row(1)].any()
+    assert (result.from_pattern[four] < result.from_debiased[four]).all()
+    stuck, end = result.one_sign[0], result.start_loss[0, -1]
+    assert end[stuck].min() > 1.2 * np.median(end[~stuck])
+
+
+def test_a_constant_on_the_labels_is_seen_by_those_that_are_not_debiased(result):
+    rise = result.label_loss[:, -1] - result.label_loss[:, 0]
+    shift = result.label_shifts[-1]
+    best = best_step(5, 40, 0.1)
+    expected = (best.step_size * shift) ** 2 * 5 / 40  # E (eta c mean(x).x_q)^2
+    assert rise[result.shifted.index("best plain step")] == pytest.approx(expected, rel=0.1)
+    assert abs(rise[result.shifted.index("best debiased step")]).max() < 1e-5
+
+
+def test_figures_and_summary(result):
+    fig = EXPERIMENTS["multi_head_softmax"].figure(result)
+    assert len(fig.axes) == 6 and all(ax.get_title(loc="left") for ax in fig.axes)
+    _, ax = plt.subplots()
+    figures.draw_key_query(ax, result)
+    plt.close("all")
+    assert "best debiased step" in result.summary()
+
+
+def test_settings_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="heads: got"):
+        MultiHeadSoftmaxConfig(heads=(2, 4))
+    with pytest.raises(ValueError, match="variances: got 5"):
+        MultiHeadSoftmaxConfig(d=3)
+    with pytest.raises(ValueError, match="lengths: got"):
+        MultiHeadSoftmaxConfig(lengths=(20, 80))
+    with pytest.raises(ValueError, match="label_shifts: got"):
+        MultiHeadSoftmaxConfig(label_shifts=(1.0,))
