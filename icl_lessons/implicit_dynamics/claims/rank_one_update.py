@@ -230,7 +230,7 @@ def course_transformer(scale: Scale) -> Evidence:
 # --- what the update is ---------------------------------------------------------------------------
 
 
-@_claim("rank-one", "The change has rank one.")
+@_claim("update-rank-one", "The change has rank one.")
 def rank_one(scale: Scale) -> Evidence:
     def check(case: Case) -> float:
         weight = implicit_update(case.block, case.context, case.query).weight
@@ -246,7 +246,7 @@ def rank_one(scale: Scale) -> Evidence:
     )
 
 
-@_claim("rank-zero", "Where no token is taken in, the change is 0.")
+@_claim("update-rank-zero", "Where no token is taken in, the change is 0.")
 def rank_zero(scale: Scale) -> Evidence:
     def check(case: Case) -> float:
         update = implicit_update(case.block, case.context, case.query, [])
