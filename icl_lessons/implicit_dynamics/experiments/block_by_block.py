@@ -18,13 +18,11 @@ from icl_lessons.implicit_dynamics.block_by_block import (
     alignment,
     last_with_others,
     pairs,
-    reference_update,
     regression_stack,
     run_updated,
     stack_path,
     stack_streams,
     stack_update,
-    updates_at,
 )
 from icl_lessons.implicit_dynamics.contextual_blocks import TransformerBlock, block_output
 from icl_lessons.implicit_dynamics.figures import block_by_block as figures
@@ -146,7 +144,7 @@ class BlockByBlockConfig(StackTraining):
         n_tasks: contexts, with one query each.
     """
 
-    n_tasks: int = 24
+    n_tasks: int = 40
 
     def __post_init__(self):
         super().__post_init__()
@@ -267,7 +265,6 @@ def _measured(model: Transformer, batch: Batch) -> dict[str, Tensor]:
     tokens = torch.cat([context, query[:, None]], 1)
     n = context.shape[1]
     streams = stack_streams(blocks, tokens)
-    own = [updates_at(blocks, streams, i) for i in range(n + 1)]
     alone = query
     for block in blocks:
         alone = block_output(block, context[:, :0], alone)
@@ -276,22 +273,26 @@ def _measured(model: Transformer, batch: Batch) -> dict[str, Tensor]:
         error = model.read_out(model.norm(stream)) - batch.y_query[:, 0]
         return 0.5 * error.square().mean()
 
-    layers = []
+    layers, at_query = [], []
     for layer, block in enumerate(blocks):
         below = streams[:, layer]
-        to_query, to_first = (
-            [reference_update(block, below, i, below[:, place]) for i in range(n + 1)]
-            for place in (n, 0)
-        )
+        whole = [block.read(below[:, :i], below[:, i]) for i in range(n + 1)]
         alone_at = [block.read(below[:, :0], below[:, i]) for i in range(n + 1)]
+        # The last three are reference_update and implicit_update, every token read once for all.
         tokens_alone = [update_between(block, alone_at[n], reading) for reading in alone_at[:n]]
-        to_self = [change.updates[layer] for change in own[1:]]
+        to_query = [update_between(block, alone_at[n], reading) for reading in whole]
+        to_first = [update_between(block, alone_at[0], reading) for reading in whole[1:]]
+        to_self = [
+            update_between(block, *readings)
+            for readings in zip(alone_at[1:], whole[1:], strict=True)
+        ]
+        at_query.append(to_self[-1])
         layers.append(
             {
-                "relative_size": own[n].updates[layer].relative_size.median(),
+                "relative_size": to_self[-1].relative_size.median(),
                 "to_query": alignment(to_query),
                 "tokens_alone": alignment(tokens_alone),
-                "to_first": alignment(to_first[1:]),
+                "to_first": alignment(to_first),
                 "to_self": alignment(to_self),
                 "spectrum": _singular_values(to_self).mean(0),
                 "rank_to_query": _singular_values(to_query)[:, 1].max(),
@@ -301,7 +302,7 @@ def _measured(model: Transformer, batch: Batch) -> dict[str, Tensor]:
     paths = stack_path(blocks, context, query)
     return {name: torch.stack([layer[name] for layer in layers]) for name in layers[0]} | {
         "increments": torch.stack([path.increments.mean(0) for path in paths]),
-        "blocks": alignment(list(own[n].updates)),
+        "blocks": alignment(at_query),
         "loss": loss(streams[:, -1, n]),
         "loss_alone": loss(alone),
         "residual": torch.tensor(_residual(blocks, context, query)[0]).double(),

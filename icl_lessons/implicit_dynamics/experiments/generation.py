@@ -139,7 +139,7 @@ class GenerationConfig(GenerationTraining):
     """
 
     prompt: int = 24
-    n_prompts: int = 24
+    n_prompts: int = 16
     generated: int = 13
 
     def __post_init__(self):
