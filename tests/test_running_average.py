@@ -46,6 +46,38 @@ def test_the_path_of_a_block_is_that_of_its_heads_averages(heads, width, n, seed
         assert (found.shares > 0).all() and (found.shares < 1).all()
 
 
+@settings(max_examples=10, deadline=None)
+@given(heads=st.integers(1, 4), n=st.integers(1, 12), seed=st.integers(0, 999))
+def test_one_token_repeated_and_even_attention_in_closed_form(heads, n, seed):
+    shape = AttentionBlockConfig(width=4, hidden=5, heads=heads, reads="attention", skip=False)
+    block = AttentionBlock(shape, generator=seeded(seed)).requires_grad_(False)
+    token, query = torch.randn(2, 3, 4, generator=seeded(seed + 1), dtype=torch.float64)
+    context = token[:, None].expand(-1, n, -1)
+    found = running_average(block, context, query)
+    odds = found.shares[..., :1] / (1 - found.shares[..., :1])
+    left = 1 / (1 + torch.arange(n + 1) * odds)  # of the way from the query's value to the token's
+    start, end = found.values[:, :, :1], found.values[:, :, 1:2]
+    expected = (end + left[..., None] * (start - end)).sum(1)
+    assert relative_error(token_path(block, context, query).inputs, expected) < 1e-12
+    block.w_key.zero_()
+    even = running_average(block, context, query).shares
+    assert relative_error(even, (1 / torch.arange(2.0, n + 2)).double().expand_as(even)) < 1e-6
+
+
+@settings(max_examples=10, deadline=None)
+@given(heads=st.integers(1, 4), n=st.integers(1, 8), seed=st.integers(0, 999))
+def test_in_linear_attention_a_step_does_not_know_its_place(heads, n, seed):
+    shape = AttentionBlockConfig(
+        width=4, hidden=5, heads=heads, attention="linear", reads="attention"
+    )
+    block = AttentionBlock(shape, generator=seeded(seed)).requires_grad_(False)
+    tokens = torch.randn(2, n + 1, 4, generator=seeded(seed + 1), dtype=torch.float64)
+    order = torch.randperm(n, generator=seeded(seed))
+    there = token_path(block, tokens[:, :n], tokens[:, n]).increments
+    back = token_path(block, tokens[:, order], tokens[:, n]).increments
+    torch.testing.assert_close(back, there[:, order], rtol=1e-9, atol=1e-12)
+
+
 def test_the_share_of_a_token_is_its_softmax_weight_by_hand():
     block = AttentionBlock(SHAPE, generator=seeded(1)).requires_grad_(False)
     tokens = torch.randn(1, 4, 6, generator=seeded(2), dtype=torch.float64)

@@ -6,7 +6,7 @@ at the best one, and the context in another order. Further controls are in
 :mod:`icl_lessons.implicit_dynamics.experiments.token_controls`.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -114,17 +114,19 @@ class TokenByTokenConfig(BlockTraining):
 
     Attributes:
         n_tasks: contexts for losses and increments.
+        n_first: contexts for the losses after none, one and two examples, which differ little.
         n_fine_tuned: contexts on which a dense matrix is fine-tuned.
         learning_rates: of the fine-tuning, the paper's first.
     """
 
-    n_tasks: int = 200
-    n_fine_tuned: int = 200
-    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.05, 0.1, 0.3)
+    n_tasks: int = 150
+    n_first: int = 20_000
+    n_fine_tuned: int = 150
+    learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3)
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("n_tasks", "n_fine_tuned"):
+        for name in ("n_tasks", "n_first", "n_fine_tuned"):
             check_integer(name, getattr(self, name), at_least=1)
 
     @property
@@ -144,6 +146,7 @@ class TokenByTokenResult:
         increments, untrained_increments: mean ``|W_{i+1} - W_i|_F``, ``[seeds, n]``.
         relative_size: median of ``|W_n - W_0|_F / |W_0|_F``, ``[seeds]``.
         untrained_loss: ``[seeds, n + 1]``.
+        first_losses: after none, one and two examples, on many more contexts, ``[seeds, 3]``.
         fine_tuned: ``[seeds, learning rates, n + 1]``.
         learning_rates: of the fine-tuning.
         swapped: mean error of an update used for another query, ``[seeds]``.
@@ -158,6 +161,7 @@ class TokenByTokenResult:
     untrained_increments: Float[np.ndarray, "seeds n"]
     relative_size: Float[np.ndarray, " seeds"]
     untrained_loss: Float[np.ndarray, "seeds n_plus_1"]
+    first_losses: Float[np.ndarray, "seeds 3"]
     fine_tuned: Float[np.ndarray, "seeds rates n_plus_1"]
     learning_rates: tuple[float, ...]
     swapped: Float[np.ndarray, " seeds"]
@@ -180,6 +184,10 @@ class TokenByTokenResult:
         """The figures in a few lines."""
         rows = [
             ("loss without and with all tokens", f"{self.loss[:, 0]} {self.loss[:, -1]}"),
+            (
+                "loss after 1 over after 0 examples",
+                f"{self.first_losses[:, 1] / self.first_losses[:, 0]}",
+            ),
             ("largest residual", f"{self.residual.max():.1e}"),
             ("slope of increments, trained", f"{self.slope(self.increments)}"),
             ("slope of increments, untrained", f"{self.slope(self.untrained_increments)}"),
@@ -193,61 +201,68 @@ def _half_square(prediction: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
     return 0.5 * (prediction - batch.y_query)[:, 0, 0].square()
 
 
-def _path_losses(model: BlockRegressor, path: TokenPath, batch: Batch) -> Tensor:
-    """Losses of the block alone under each weight matrix of a path, ``[n + 1, batch]``."""
-    weights = path.weights
+def _context_losses(model: BlockRegressor, batch: Batch, n: int) -> Tensor:
+    """Losses after the first 0 to ``n`` examples, ``[n + 1, batch]``."""
     return torch.stack(
         [
-            _half_square(without_context(model, batch.x_query, weights[:, i]), batch)
-            for i in range(weights.shape[1])
+            _half_square(model(batch.xs[:, :i], batch.ys[:, :i], batch.x_query), batch)
+            for i in range(n + 1)
         ]
     )
+
+
+def _order(model: BlockRegressor, batch: Batch, path: TokenPath) -> list[Tensor]:
+    """Difference to the path of the reversed context after half and after all of its tokens."""
+    context, query = model.tokens(*batch.context)
+    places = [0, context.shape[1] // 2, context.shape[1]]
+    there, back = (
+        replace(p, inputs=p.inputs[:, places], biases=p.biases[:, places]).weights
+        for p in (path, token_path(model.block, context.flip(1), query))
+    )
+    change = (there[:, -1] - there[:, 0]).flatten(1).norm(dim=-1)
+    return [(there[:, i] - back[:, i]).flatten(1).norm(dim=-1) / change for i in (1, 2)]
 
 
 def _measured(config: TokenByTokenConfig, model: BlockRegressor, untrained: BlockRegressor):
-    batch = config.task.sample(
-        config.n_tasks, config.n_context, generator=seeded(TEST_SEED), dtype=torch.float64
-    )
-    context, query = model.tokens(*batch.context)
-    path = token_path(model.block, context, query)
-    with_context = torch.stack(
-        [
-            _half_square(model(batch.xs[:, :i], batch.ys[:, :i], batch.x_query), batch)
-            for i in range(config.n_context + 1)
-        ]
-    )
-    updated = _path_losses(model, path, batch)
-    mixed = without_context(model, batch.x_query.roll(1, 0), path.weights[:, -1])
-    alone = without_context(model, batch.x_query.roll(1, 0), path.weights[:, 0])
-    truth = model(batch.xs, batch.ys, batch.x_query.roll(1, 0))
-    reversed_path = token_path(model.block, context.flip(1), query).weights
-    change = (path.weights - path.weights[:, :1]).flatten(2).norm(dim=-1)
-    other = (path.weights - reversed_path).flatten(2).norm(dim=-1)
-    half = config.n_context // 2
+    def sample(tasks: int, n: int) -> Batch:
+        return config.task.sample(tasks, n, generator=seeded(TEST_SEED), dtype=torch.float64)
+
+    batch = sample(config.n_tasks, config.n_context)
+    path = token_path(model.block, *model.tokens(*batch.context))
+    weights = path.weights
+    updated = [
+        _half_square(without_context(model, batch.x_query, weights[:, i]), batch)
+        for i in range(config.n_context + 1)
+    ]
+    with_context = _context_losses(model, batch, config.n_context)
+    other = batch.x_query.roll(1, 0)
+    truth = model(batch.xs, batch.ys, other)
+    mixed, alone = (without_context(model, other, weights[:, i]) for i in (-1, 0))
+    order_middle, order_end = _order(model, batch, path)
     few = batch.xs[: config.n_fine_tuned], batch.ys[: config.n_fine_tuned]
     asked = batch.x_query[: config.n_fine_tuned], batch.y_query[: config.n_fine_tuned]
 
-    def evaluate(weights: Tensor) -> Tensor:
-        return 0.5 * (without_context(model, asked[0], weights) - asked[1])[:, 0, 0].square()
+    def evaluate(tuned: Tensor) -> Tensor:
+        return 0.5 * (without_context(model, asked[0], tuned) - asked[1])[:, 0, 0].square()
 
     raw = token_path(untrained.block, *untrained.tokens(*batch.context))
+    fine_tuned = [
+        fine_tuned_losses(model, *few, evaluate, rate).mean(1) for rate in config.learning_rates
+    ]
+    change = (weights[:, -1] - weights[:, 0]).flatten(1).norm(dim=-1)
     return {
         "loss": with_context.mean(1),
-        "residual": (with_context - updated).abs().max(),
+        "residual": (with_context - torch.stack(updated)).abs().max(),
         "increments": path.increments.mean(0),
         "untrained_increments": raw.increments.mean(0),
-        "relative_size": (change[:, -1] / model.block.dense_weight.norm()).median(),
-        "untrained_loss": _path_losses(untrained, raw, batch).mean(1),
-        "fine_tuned": torch.stack(
-            [
-                fine_tuned_losses(model, *few, evaluate, rate).mean(1)
-                for rate in config.learning_rates
-            ]
-        ),  # fmt: skip
+        "relative_size": (change / model.block.dense_weight.norm()).median(),
+        "untrained_loss": _context_losses(untrained, batch, config.n_context).mean(1),
+        "first_losses": _context_losses(model, sample(config.n_first, 2), 2).mean(1),
+        "fine_tuned": torch.stack(fine_tuned),
         "swapped": (mixed - truth).abs().mean(),
         "unswapped": (alone - truth).abs().mean(),
-        "order_end": (other[:, -1] / change[:, -1]).max(),
-        "order_middle": (other[:, half] / change[:, -1]).mean(),
+        "order_end": order_end.max(),
+        "order_middle": order_middle.mean(),
     }
 
 

@@ -33,7 +33,7 @@ from icl_lessons.implicit_dynamics.fine_tuning import (
     stochastic_steps,
 )
 from icl_lessons.implicit_dynamics.running_average import running_average
-from icl_lessons.implicit_dynamics.token_path import TokenPath, factorised_path, token_path
+from icl_lessons.implicit_dynamics.token_path import factorised_path, token_path
 from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
 from icl_lessons.types import Batch
 from icl_lessons.zoo import models_from
@@ -54,32 +54,32 @@ class TokenControlsConfig(BlockTraining):
     """The blocks, and what is measured of them.
 
     Attributes:
-        n_tasks: contexts for losses, increments and directions.
+        n_tasks: contexts for losses and increments.
         prefixes: numbers of examples at which directions and full-batch descent are looked at.
         learning_rate_one: of fine-tuning one example a step, where its direction is compared.
-        full_batch_rate, full_batch_steps, n_full_batch: of descent on all examples read so far;
-            its contexts.
+        full_batch_rate, full_batch_steps: of descent on all examples read so far.
+        n_directions: contexts for directions and full-batch descent.
         n_fresh: fresh inputs from which the gradient of the task's own loss is estimated.
         n_paths: contexts whose two paths are looked at.
         n_long, long_nets, long_tasks: tokens, untrained blocks and contexts of the long paths.
     """
 
-    n_tasks: int = 100
+    n_tasks: int = 300
     prefixes: tuple[int, ...] = (1, 2, 5, 10, 20, 30)
     learning_rate_one: float = 0.03
     full_batch_rate: float = 0.2
-    full_batch_steps: int = 40
-    n_full_batch: int = 50
-    n_fresh: int = 64
-    n_paths: int = 20
+    full_batch_steps: int = 25
+    n_directions: int = 48
+    n_fresh: int = 32
+    n_paths: int = 10
     n_long: int = 400
     long_nets: int = 20
-    long_tasks: int = 10
+    long_tasks: int = 8
 
     def __post_init__(self):
         super().__post_init__()
         for name in (
-            "n_tasks", "full_batch_steps", "n_full_batch", "n_fresh", "n_paths", "n_long",
+            "n_tasks", "full_batch_steps", "n_directions", "n_fresh", "n_paths", "n_long",
             "long_nets", "long_tasks",
         ):  # fmt: skip
             check_integer(name, getattr(self, name), at_least=1)
@@ -178,19 +178,21 @@ class TokenControlsResult:
         return "\n".join(lines)
 
 
-def _loss(model: BlockRegressor, batch: Batch, weights: Tensor) -> float:
-    error = without_context(model, batch.x_query, weights) - batch.y_query
-    return 0.5 * error.square().mean().item()
-
-
-def _along(model: BlockRegressor, batch: Batch, path: TokenPath) -> dict[str, np.ndarray]:
-    """Losses, increments and turns along a path."""
-    # Every W_i - W_0 is a vector times A(x)^T, so its direction is that of the vector.
-    left = F.normalize((path.inputs[:, 1:] - path.inputs[:, :1]) @ path.initial.mT, dim=-1)
+def _along(model: BlockRegressor, batch: Batch, xs: Tensor, ys: Tensor) -> dict[str, np.ndarray]:
+    """Losses, increments and turns along the path of a context."""
+    context, query = model.tokens(xs, ys, batch.x_query)
+    path = token_path(model.block, context, query)
+    hidden = path.inputs @ path.initial.mT
+    # Under W_i and without context the dense layer puts out what it does after i tokens; and every
+    # W_i - W_0 is a vector times A(x)^T, so that its direction is that of the vector.
+    unit = F.normalize(hidden[:, 1:] - hidden[:, :1], dim=-1)
+    nothing = torch.zeros_like(query)
+    answers = [model.predict(model.block.finish(h, nothing)) for h in hidden.unbind(1)]
+    errors = torch.cat(answers, -1) - batch.y_query[:, 0]
     return {
-        "loss": np.array([_loss(model, batch, w) for w in path.weights.unbind(1)]),
+        "loss": 0.5 * errors.square().mean(0).numpy(),
         "increments": path.increments.mean(0).numpy(),
-        "turns": (left[:, 1:] - left[:, :-1]).norm(dim=-1).mean(0).numpy(),
+        "turns": (unit[:, 1:] - unit[:, :-1]).norm(dim=-1).mean(0).numpy(),
     }
 
 
@@ -209,14 +211,16 @@ def _conditions(
         "repeated": tuple(repeated),
     }
     return [
-        _along(model, batch, token_path(
-            model.block, *model.tokens(*contexts[context], batch.x_query)
-        ))
+        _along(model, batch, *contexts[context])
         for model, context in (
-            (trained, "as drawn"), (untrained, "as drawn"), (trained, "useless"),
-            (trained, "repeated"), (linear, "as drawn"), (linear_untrained, "as drawn"),
+            (trained, "as drawn"),
+            (untrained, "as drawn"),
+            (trained, "useless"),
+            (trained, "repeated"),
+            (linear, "as drawn"),
+            (linear_untrained, "as drawn"),
         )
-    ]  # fmt: skip
+    ]
 
 
 def _cosines(
@@ -250,13 +254,16 @@ def _cosines(
 
 def _full_batch(config: TokenControlsConfig, model: BlockRegressor, batch: Batch):
     """Lowest loss, its step, and the loss of the context, ``[3, prefixes]``."""
-    part = Batch(*(getattr(batch, field.name)[: config.n_full_batch] for field in fields(batch)))
+
+    def loss(prediction: Tensor) -> float:
+        return 0.5 * (prediction - batch.y_query).square().mean().item()
+
     rows = []
     for i in config.prefixes:
-        seen = part.xs[:, :i], part.ys[:, :i]
+        seen = batch.xs[:, :i], batch.ys[:, :i]
         steps = full_batch_steps(model, *seen, config.full_batch_rate, config.full_batch_steps)
-        losses = [_loss(model, part, weights) for weights in steps]
-        context = 0.5 * (model(*seen, part.x_query) - part.y_query).square().mean().item()
+        losses = [loss(without_context(model, batch.x_query, weights)) for weights in steps]
+        context = loss(model(*seen, batch.x_query))
         rows.append([min(losses), float(np.argmin(losses)), context])
     return np.array(rows).T
 
@@ -303,7 +310,11 @@ def _two_paths(config: TokenControlsConfig, model: BlockRegressor, batch: Batch)
     configs={
         Scale.LESSON: TokenControlsConfig(),
         Scale.PAPER: TokenControlsConfig(
-            n_context=100, steps=100_000, n_tasks=400, prefixes=(1, 2, 5, 10, 20, 50, 100)
+            n_context=100,
+            steps=100_000,
+            n_tasks=1000,
+            n_directions=200,
+            prefixes=(1, 2, 5, 10, 20, 50, 100),
         ),
     },
     figure=figures.token_controls,
@@ -315,6 +326,7 @@ def token_controls(config: TokenControlsConfig) -> TokenControlsResult:
     batch = config.task.sample(
         config.n_tasks, config.n_context, generator=seeded(TEST_SEED), dtype=torch.float64
     )
+    some = Batch(*(getattr(batch, field.name)[: config.n_directions] for field in fields(batch)))
     along, cosines, descents, paths = [], [], [], []
     with one_thread():
         softmax = models_from(first.build(seeded(0)), states[0])
@@ -325,9 +337,9 @@ def token_controls(config: TokenControlsConfig) -> TokenControlsResult:
                 m.double().requires_grad_(False) for m in (model, starts[0], summing, starts[1])
             ]
             along.append(_conditions(config, batch, *models))
-            cosines.append([_cosines(config, m, batch) for m in models[:2]])
-            descents.append(_full_batch(config, models[0], batch))
-            paths.append(_two_paths(config, models[0], batch))
+            cosines.append([_cosines(config, m, some) for m in models[:2]])
+            descents.append(_full_batch(config, models[0], some))
+            paths.append(_two_paths(config, models[0], some))
         long = [_long(config, net) for net in range(config.long_nets)]
     curves = {
         name: np.stack([[condition[name] for condition in seed] for seed in along], 1)

@@ -18,16 +18,18 @@ TRAINED = COLORS["implicit_dynamics"]
 def draw_losses(ax: Axes, result: "TokenByTokenResult") -> None:
     """Loss of the block after each number of tokens, beside fine-tuning on the same examples."""
     tokens = np.arange(result.loss.shape[1])
-    band(ax, tokens, result.loss, color=TRAINED, label="context, or its update")
+    band(ax, tokens, result.untrained_loss, color=COLORS["other"], label="never trained",
+         linestyle=(0, (5, 2)))  # fmt: skip
+    band(ax, tokens, result.loss, color=TRAINED, label="context, or its update", linewidth=2)
     best = result.fine_tuned[np.arange(len(result.loss)), result.fine_tuned[:, :, -1].argmin(1)]
     for values, label, style in (
-        (best, "fine-tuned, best rate", "textbook"),
         (result.fine_tuned[:, 0], f"fine-tuned, rate {result.learning_rates[0]:g}", "construction"),
+        (best, "fine-tuned, best rate", "textbook"),
     ):
         line = {**LINE_STYLES[style], "color": COLORS["gradient_descent"]}
-        ax.plot(tokens, values.mean(0), label=label, **line)
+        ax.plot(tokens, values.mean(0).clip(max=3), label=label, **line)
     ax.set(xlabel="examples read", ylabel="loss, ½ E (ŷ − y)²", ylim=(0, None))
-    ax.legend()
+    ax.legend(fontsize=8.5)
 
 
 def draw_increments(ax: Axes, result: "TokenByTokenResult") -> None:
@@ -36,7 +38,8 @@ def draw_increments(ax: Axes, result: "TokenByTokenResult") -> None:
     band(ax, tokens, result.increments, color=TRAINED, label="trained")
     band(ax, tokens, result.untrained_increments, color=COLORS["other"], label="never trained",
          linestyle=(0, (5, 2)))  # fmt: skip
-    ax.plot(tokens, result.increments[:, 0].mean() / tokens, label="1 / i", **LINE_STYLES["exact"])
+    line = (result.increments * tokens).mean() / tokens
+    ax.plot(tokens, line, label="1 / i", **LINE_STYLES["exact"])
     ax.set(xscale="log", yscale="log", xlabel="token i", ylabel="size of the weight increment")
     plain_log_ticks(ax)
     ax.legend()
