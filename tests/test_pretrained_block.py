@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icl_lessons.declare import CLAIMS, Verdict
 from icl_lessons.implicit_dynamics.block_by_block import stack_update
 from icl_lessons.implicit_dynamics.contextual_blocks import block_output
 from icl_lessons.implicit_dynamics.pretrained_block import (
@@ -21,6 +22,7 @@ from icl_lessons.implicit_dynamics.pretrained_block import (
 from icl_lessons.implicit_dynamics.random_language_models import random_language_model
 from icl_lessons.implicit_dynamics.rank_one_update import implicit_update, updated_output, without
 from icl_lessons.implicit_dynamics.scale_update import rescaled_output, run_rescaled, scale_update
+from icl_lessons.ledger import run_claim
 from icl_lessons.measures.agreement import relative_error
 from icl_lessons.runtime import seeded
 
@@ -188,3 +190,13 @@ def test_mistakes_are_refused(as_readers_run_it, monkeypatch):
     for needs in (lambda: random_language_model("gpt2"), lambda: in_double_precision(model)):
         with pytest.raises(ImportError, match=r"pip install icl_lessons\[language-models\]"):
             needs()
+
+
+def test_claims_are_left_open_without_transformers(monkeypatch):
+    import icl_lessons.implicit_dynamics.claims.pretrained_block  # noqa: F401
+
+    claim = CLAIMS["innocenti2025-gpt-2"]
+    assert run_claim(claim).verdict == Verdict.HOLDS
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    record = run_claim(claim)
+    assert record.verdict == Verdict.OPEN and "pip install" in record.note

@@ -43,7 +43,7 @@ def draw_joint(ax: Axes, result: "QuerySwapResult") -> None:
     ax.set(
         xlabel="queries that one change is fitted to",
         ylabel="error over that of no update",
-        ylim=(0, 1.25),
+        ylim=(0, 1.2),
     )
     ax.legend()
 
