@@ -6,6 +6,7 @@ at the best one, and the context in another order. Further controls are in
 :mod:`icl_lessons.implicit_dynamics.experiments.token_controls`.
 """
 
+import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -143,6 +144,7 @@ class TokenByTokenResult:
     Attributes:
         loss: of the block with its first ``i`` tokens, ``[seeds, n + 1]``.
         residual: largest difference to the block with updated weights and no context, ``[seeds]``.
+        single_residual: the same in float32, of mean losses, ``[seeds]``.
         increments, untrained_increments: mean ``|W_{i+1} - W_i|_F``, ``[seeds, n]``.
         relative_size: median of ``|W_n - W_0|_F / |W_0|_F``, ``[seeds]``.
         untrained_loss: ``[seeds, n + 1]``.
@@ -157,6 +159,7 @@ class TokenByTokenResult:
 
     loss: Float[np.ndarray, "seeds n_plus_1"]
     residual: Float[np.ndarray, " seeds"]
+    single_residual: Float[np.ndarray, " seeds"]
     increments: Float[np.ndarray, "seeds n"]
     untrained_increments: Float[np.ndarray, "seeds n"]
     relative_size: Float[np.ndarray, " seeds"]
@@ -211,6 +214,13 @@ def _context_losses(model: BlockRegressor, batch: Batch, n: int) -> Tensor:
     )
 
 
+def _path_losses(model: BlockRegressor, weights: Tensor, batch: Batch) -> Tensor:
+    """Losses without context under each weight matrix of a path, ``[n + 1, batch]``."""
+    return torch.stack(
+        [_half_square(without_context(model, batch.x_query, w), batch) for w in weights.unbind(1)]
+    )
+
+
 def _order(model: BlockRegressor, batch: Batch, path: TokenPath) -> list[Tensor]:
     """Difference to the path of the reversed context after half and after all of its tokens."""
     context, query = model.tokens(*batch.context)
@@ -230,11 +240,12 @@ def _measured(config: TokenByTokenConfig, model: BlockRegressor, untrained: Bloc
     batch = sample(config.n_tasks, config.n_context)
     path = token_path(model.block, *model.tokens(*batch.context))
     weights = path.weights
-    updated = [
-        _half_square(without_context(model, batch.x_query, weights[:, i]), batch)
-        for i in range(config.n_context + 1)
-    ]
     with_context = _context_losses(model, batch, config.n_context)
+    single, rounded = copy.deepcopy(model).float(), batch.to(torch.float32)
+    in_single = token_path(single.block, *single.tokens(*rounded.context)).weights
+    apart = _context_losses(single, rounded, config.n_context) - _path_losses(
+        single, in_single, rounded
+    )
     other = batch.x_query.roll(1, 0)
     truth = model(batch.xs, batch.ys, other)
     mixed, alone = (without_context(model, other, weights[:, i]) for i in (-1, 0))
@@ -252,7 +263,8 @@ def _measured(config: TokenByTokenConfig, model: BlockRegressor, untrained: Bloc
     change = (weights[:, -1] - weights[:, 0]).flatten(1).norm(dim=-1)
     return {
         "loss": with_context.mean(1),
-        "residual": (with_context - torch.stack(updated)).abs().max(),
+        "residual": (with_context - _path_losses(model, weights, batch)).abs().max(),
+        "single_residual": apart.mean(1).abs().max(),
         "increments": path.increments.mean(0),
         "untrained_increments": raw.increments.mean(0),
         "relative_size": (change / model.block.dense_weight.norm()).median(),

@@ -28,8 +28,8 @@ def draw_losses(ax: Axes, result: "TokenByTokenResult") -> None:
     ):
         line = {**LINE_STYLES[style], "color": COLORS["gradient_descent"]}
         ax.plot(tokens, values.mean(0).clip(max=3), label=label, **line)
-    ax.set(xlabel="examples read", ylabel="loss, ½ E (ŷ − y)²", ylim=(0, None))
-    ax.legend(fontsize=8.5)
+    ax.set(xlabel="examples read", ylabel="loss, ½ E (ŷ − y)²", ylim=(0, 1.5))
+    ax.legend(fontsize=8, ncols=2, loc="upper right", columnspacing=1)
 
 
 def draw_increments(ax: Axes, result: "TokenByTokenResult") -> None:

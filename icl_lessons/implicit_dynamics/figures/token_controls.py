@@ -61,7 +61,7 @@ def draw_directions(ax: Axes, result: "TokenControlsResult") -> None:
     )
     ax.set_xticks(result.prefixes, [str(i) for i in result.prefixes])
     ax.minorticks_off()
-    ax.legend()
+    ax.legend(loc="center right", bbox_to_anchor=(1, 0.46), fontsize=8.5)
 
 
 def draw_plane(ax: Axes, result: "TokenControlsResult") -> None:
@@ -87,7 +87,7 @@ def token_controls(result: "TokenControlsResult") -> Figure:
     use_style()
     fig, axes = plt.subplots(2, 2, figsize=(7.6, 6.2))
     panels = (
-        (draw_increments, "Steps: an average slows, a sum does not"),
+        (draw_increments, "Averages slow, sums do not"),
         (draw_losses, "Where the steps lead"),
         (draw_directions, "Does it go with the gradient?"),
         (draw_plane, "Two paths of one context"),
