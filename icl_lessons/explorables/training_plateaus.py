@@ -12,7 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 import traitlets
 
 from icl_lessons.explorables.base import (
@@ -26,7 +25,6 @@ from icl_lessons.explorables.base import (
     plural,
 )
 from icl_lessons.explorables.random_numbers import normals
-from icl_lessons.implicit_dynamics.training_plateaus import plateau_losses, shrinkage
 
 D = 4
 MOST_HEADS, MOST_RANK = 8, 4
@@ -36,6 +34,17 @@ TOLERANCE = 2e-6  # of one step, relative
 MOST_STEPS, MOST_STAGES = 6000, 60
 NEAR, REST = 0.02, 1e-9  # shares of the smallest drop: arrived, and followed no further
 PAUSE, LEAST = 0.25, 0.01  # what parts two drops, and how much one falls
+
+
+def shrinkage(eigenvalues: np.ndarray, examples: int) -> np.ndarray:
+    """`rho_d = 1 / (1 + (1 + tr Lambda / lambda_d) / N)`, `[4]`."""
+    return 1 / (1 + (1 + eigenvalues.sum() / eigenvalues) / examples)
+
+
+def plateau_losses(eigenvalues: np.ndarray, examples: int) -> np.ndarray:
+    """Losses at the fixed points with 0, 1, ..., 4 directions, the largest first, `[5]`."""
+    learned = np.sort(eigenvalues * shrinkage(eigenvalues, examples))[::-1]
+    return eigenvalues.sum() - np.cumsum([0.0, *learned])
 
 
 @dataclass
@@ -54,8 +63,11 @@ class Run:
     falls: np.ndarray
     products: np.ndarray
 
-    def drops(self) -> list[int]:
-        """The step at which each drop ends: in the pause after it, or at the end."""
+    def drops(self) -> list[tuple[int, int]]:
+        """Of each drop the step of the fastest fall, and the one that ends it.
+
+        A drop ends in the pause before the next, where the loss falls slowest, or at the end.
+        """
         peaks: list[list[int]] = []  # the fastest step of a drop, and the pause before it
         low = 0
         for i, fall in enumerate(self.falls):
@@ -73,8 +85,11 @@ class Run:
         starts = [start for _, start in peaks]
         ends = [*starts[1:], len(self.falls) - 1]
         least = LEAST * (self.losses[0] - self.losses[-1])
-        fallen = [self.losses[a] - self.losses[b] for a, b in zip(starts, ends, strict=True)]
-        return [end for end, fall in zip(ends, fallen, strict=True) if fall >= least]
+        return [
+            (peak, end)
+            for (peak, start), end in zip(peaks, ends, strict=True)
+            if self.losses[start] - self.losses[end] >= least
+        ]
 
 
 class _Model:
@@ -83,8 +98,7 @@ class _Model:
     def __init__(self, kind, eigenvalues, examples, size, heads, rank, seed) -> None:
         self.kind, self.heads, self.rank, self.size = kind, heads, rank, size
         self.lam = np.array(eigenvalues)
-        self.rho = shrinkage(torch.tensor(self.lam), examples).numpy()
-        self.moment = self.lam**2 / self.rho
+        self.moment = self.lam**2 / shrinkage(self.lam, examples)
         first, *rest = STREAMS[kind]
         values = normals(seed, first, MOST_HEADS)[:heads]
         blocks = [normals(seed, stream, MOST_HEADS * MOST_RANK * D) for stream in rest]
@@ -207,9 +221,8 @@ class _Flow:
 @lru_cache(maxsize=32)
 def _runs(eigenvalues, examples, size, heads, rank, seed) -> dict[str, Run]:
     """Both parametrisations until both have arrived and a quarter longer."""
-    law = torch.tensor(eigenvalues, dtype=torch.float64)
-    levels = plateau_losses(law, examples).numpy()
-    least = float((law * shrinkage(law, examples)).min())
+    levels = plateau_losses(np.array(eigenvalues), examples)
+    least = levels[D - 1] - levels[D]
     ends = {"merged": levels[D], "separate": levels[min(D, heads * rank)]}
     flows = {}
     for kind in KINDS:
@@ -277,8 +290,7 @@ class PlateauExplorer(DrawnExplorable):
 
     def plateau_losses(self) -> np.ndarray:
         """Losses at the fixed points with 0, 1, ..., 4 directions, `[5]`."""
-        law = torch.tensor(self.eigenvalues, dtype=torch.float64)
-        return plateau_losses(law, self.examples).numpy()
+        return plateau_losses(np.array(self.eigenvalues), self.examples)
 
     def product(self, kind: str) -> np.ndarray:
         """`M` of one parametrisation at `time`, `[4, 4]`, on the line between two steps."""
@@ -288,16 +300,16 @@ class PlateauExplorer(DrawnExplorable):
 
     def _in_words(self) -> str:
         runs = self.runs()
-        found = {kind: run.losses[run.drops()] for kind, run in runs.items()}
+        found = {kind: [run.losses[end] for _, end in run.drops()] for kind, run in runs.items()}
         said = {kind: ", ".join(f"{loss:.3f}" for loss in found[kind]) for kind in KINDS}
         theory = ", ".join(f"{loss:.3f}" for loss in self.plateau_losses()[1:])
         return (
             f"Training of linear attention with {plural(self.heads, 'head')} on inputs with "
             f"variances {', '.join(f'{value:g}' for value in self.eigenvalues)}, from a start of "
-            f"size {self.start:g}. Merged key-query matrices: {plural(len(found['merged']), 'drop')} "
-            f"of the loss, to {said['merged']}. Separate keys and queries of rank {self.rank}: "
-            f"{plural(len(found['separate']), 'drop')}, to {said['separate']}. Theory has plateaus "
-            f"at {theory}."
+            f"size {self.start:g}. Merged key-query matrices: "
+            f"{plural(len(found['merged']), 'drop')} of the loss, to {said['merged']}. Separate "
+            f"keys and queries of rank {self.rank}: {plural(len(found['separate']), 'drop')}, to "
+            f"{said['separate']}. Theory has plateaus at {theory}."
         )
 
     def _draw(self, axes: Any) -> None:

@@ -49,10 +49,11 @@ export function noticeSentence(state, solution) {
   if (state.rank > 1 && separate.length > 1) {
     const pauses = separate.slice(1).map(({ time, head }, i) => ({ lasts: time - separate[i].time, same: head === separate[i].head }));
     const [inside, between] = [true, false].map((same) => pauses.filter((one) => one.same === same).map(({ lasts }) => timeText(lasts)));
-    found.push(`One head makes several drops, with one value weight for ${state.rank} pairs of key and query.`
-      + `${inside.length ? ` Between drops of one head pass ${listed(inside)} τ` : ""}${inside.length && between.length ? ", b" : between.length ? " B" : ""}`
-      + `${between.length ? `etween drops of different heads ${listed(between)} τ` : ""}.`
-      + `${inside.length && between.length ? " For smaller and smaller starts the second kind grows like 1/start, the first like its logarithm." : ""}`);
+    const parts = [
+      inside.length ? `One head makes more than one drop, with one value weight for ${state.rank} pairs of key and query: between drops of one head pass ${listed(inside)} τ` : "",
+      between.length ? `${inside.length ? "" : "No two drops in a row are of one head: "}between drops of different heads${inside.length ? "" : " pass"} ${listed(between)} τ` : "",
+    ];
+    found.push(`${parts.filter(Boolean).join(", ")}.${inside.length && between.length ? " For smaller and smaller starts the second kind grows like 1/start, the first like its logarithm." : ""}`);
   }
   if (ratioOf(state) < 1.1) {
     found.push("With equal variances no direction comes first, and the heads take directions of their own, not the four axes drawn here: the drops have one height, and chance alone sets the pauses. The reduced equations are for the axes.");
