@@ -226,6 +226,8 @@ def test_losses_are_those_of_the_layers(result):
         loss = squared_error(result.layers[name][0], batch)
         assert loss == pytest.approx(result.loss[result.designs.index(name), 1, 0], rel=0.04)
     assert result.plain[1] < result.loss[-1, 1].min() < 1.01 * result.plain[1]
+    assert np.allclose(result.undivided[1], result.loss[-1, 1])
+    assert (result.undivided[-1] > 5 * result.loss[-1, -1]).all()
 
 
 def test_the_pattern_that_training_finds(result):

@@ -84,6 +84,8 @@ class MultiHeadSoftmaxResult:
         loss: by design, length and seed. The chance of the test contexts is taken out with the
             best plain step, whose loss is known: what it has on them, less what it has on all
             contexts, is subtracted from every loss here.
+        undivided: the same for linear attention whose sum over examples is not divided by their
+            number but by that of training, as a layer without the division would have learned it.
         plain, debiased: losses of the best plain and debiased step at each length, exact;
             ``ridge`` is the Bayes optimum, ``zero`` the loss of predicting 0.
         omega, mu, stray, label_share: the pattern, by design, seed and head.
@@ -112,6 +114,7 @@ class MultiHeadSoftmaxResult:
     lengths: Int[np.ndarray, " lengths"]
     trained_at: int
     loss: Float[np.ndarray, "designs lengths seeds"]
+    undivided: Float[np.ndarray, "lengths seeds"]
     plain: Float[np.ndarray, " lengths"]
     debiased: Float[np.ndarray, " lengths"]
     ridge: Float[np.ndarray, " lengths"]
@@ -342,6 +345,9 @@ def multi_head_softmax(config: MultiHeadSoftmaxConfig) -> MultiHeadSoftmaxResult
                 [[[_error(x, b, noise) - c for x in g] for b, c in pairs] for g in groups]
             )
 
+        def summed(layer: Learner) -> Learner:
+            return lambda xs, ys, x: layer(xs, ys, x) * xs.shape[1] / config.n_context
+
         def shifted_losses(moved: list[Batch]) -> np.ndarray:
             return losses(shifted, moved, [chance[trained_at]] * len(moved))
 
@@ -355,6 +361,7 @@ def multi_head_softmax(config: MultiHeadSoftmaxConfig) -> MultiHeadSoftmaxResult
             lengths=np.array(config.lengths),
             trained_at=trained_at,
             loss=losses(layers, batches, chance),
+            undivided=losses([list(map(summed, layers[-1]))], batches, chance)[0],
             plain=exact(),
             debiased=exact(debiased=True),
             ridge=np.array([_error(ridge, b, noise) for b in batches]),
