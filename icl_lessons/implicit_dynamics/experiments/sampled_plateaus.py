@@ -24,6 +24,7 @@ from icl_lessons.implicit_dynamics.training_plateaus import (
 from icl_lessons.implicit_dynamics.whole_attention import (
     Descent,
     PromptMoments,
+    WholeHeads,
     blocks,
     full_batch_descent,
     whole_heads,
@@ -141,19 +142,21 @@ def _parts(layer: Tensor) -> list[Tensor]:
     return parts
 
 
-def _trained(config: SampledPlateausConfig, i: int, other: bool, prompts: PromptMoments) -> Descent:
+def _nearest(rests: Rests, theory: np.ndarray) -> tuple[int, ...]:
+    """For each rest the number of components whose plateau is nearest."""
+    return tuple(np.abs(np.log(rests.losses[:, None] / theory)).argmin(1).tolist())
+
+
+def _trained(config: SampledPlateausConfig, i: int, prompts: PromptMoments) -> Descent:
+    """Both starts and all seeds at once."""
     size = config.init[i]
-    heads = [
-        whole_heads(
-            KINDS[i],
-            config.heads[i],
-            config.d,
-            size,
-            seeded(START_SEED + seed),
-            other_blocks=size if other else 0.0,
-        )
-        for seed in config.seeds
-    ]
+
+    def started(seed: int, other: float) -> WholeHeads:
+        generator = seeded(START_SEED + seed)
+        shape = (config.heads[i], config.d)
+        return whole_heads(KINDS[i], *shape, size, generator, other_blocks=other)
+
+    heads = [stack_heads([started(s, other) for s in config.seeds]) for other in (0.0, size)]
     return full_batch_descent(
         stack_heads(heads),
         prompts,
@@ -174,7 +177,7 @@ def _trained(config: SampledPlateausConfig, i: int, other: bool, prompts: Prompt
     figure=figures.sampled_plateaus,
 )
 def sampled_plateaus(config: SampledPlateausConfig) -> SampledPlateausResult:
-    """Whole attention layers on sampled prompts: plateaus, and the blocks that theory leaves out."""
+    """Whole attention layers on sampled prompts, with the blocks that theory leaves out."""
     eigenvalues = rising_spectrum(config.d)
     theory = plateau_losses(eigenvalues, config.n_context).numpy()
     shape = (len(KINDS), len(STARTS), len(config.seeds))
@@ -192,35 +195,23 @@ def sampled_plateaus(config: SampledPlateausConfig) -> SampledPlateausResult:
                 moments.append(PromptMoments.of(batch, divide=False))
         prompts, unseen = stack_heads(train), stack_heads(test)
         for i in range(len(KINDS)):
-            rests.append([])
-            curves = []
-            for j, _ in enumerate(STARTS):
-                run = _trained(config, i, j == 1, prompts)
-                curves.append(run.losses.T.contiguous().numpy())
-                at = run.steps.numpy()
-                rests[i].append(tuple(find_rests(at, loss) for loss in curves[j]))
-                end = run.layers[-1]
-                parts = _parts(end)
-                whole = unseen.square(end)
-                shares[i, j] = torch.stack([unseen.square(p) / whole for p in parts], -1).numpy()
-                ends = unseen.loss(end), prompts.loss(end), unseen.loss(parts[0])
-                measured[:, i, j] = torch.stack(ends).numpy()
+            run = _trained(config, i, prompts)
+            at, curves = run.steps.numpy(), run.losses.movedim(0, -1).contiguous().numpy()
             steps.append(at)
-            losses.append(np.stack(curves))
-            levels.append(
-                tuple(
-                    tuple(
-                        tuple(np.abs(np.log(r.losses[:, None] / theory)).argmin(1).tolist())
-                        for r in row
-                    )
-                    for row in rests[i]
-                )
-            )
+            losses.append(curves)
+            rests.append(tuple(tuple(find_rests(at, loss) for loss in row) for row in curves))
+            levels.append(tuple(tuple(_nearest(one, theory) for one in row) for row in rests[i]))
+            end = run.layers[-1]
+            parts = _parts(end)
+            whole = unseen.square(end)
+            shares[i] = torch.stack([unseen.square(p) / whole for p in parts], -1).numpy()
+            ends = unseen.loss(end), prompts.loss(end), unseen.loss(parts[0])
+            measured[:, i] = torch.stack(ends).numpy()
     return SampledPlateausResult(
         plateaus=theory,
         steps=tuple(steps),
         losses=tuple(losses),
-        rests=tuple(map(tuple, rests)),
+        rests=tuple(rests),
         levels=tuple(levels),
         shares=shares,
         test_loss=measured[0],

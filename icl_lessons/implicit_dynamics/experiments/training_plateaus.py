@@ -68,7 +68,7 @@ class TrainingPlateausConfig:
     steps: int = 20_000
     step_size: float = 1.0
     merged_steps: int = 1000
-    sizes: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+    sizes: tuple[float, ...] = (0.005, 0.01, 0.03, 0.1, 0.3, 1.0)
     merged_sizes: tuple[float, ...] = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2)
     starts: int = 24
     starts_size: float = 0.03
