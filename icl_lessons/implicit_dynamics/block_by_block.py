@@ -247,12 +247,13 @@ def alignment(updates: Sequence[ImplicitUpdate]) -> Float[Tensor, "k k"]:
 def pairs(matrix: Float[np.ndarray, "*leading k k"]) -> Float[np.ndarray, "*leading"]:
     """Mean of the entries off the diagonal: of the alignment of two different updates."""
     k = matrix.shape[-1]
-    return (matrix.sum((-1, -2)) - np.trace(matrix, axis1=-2, axis2=-1)) / (k * (k - 1))
+    others = matrix.sum((-1, -2)) - np.trace(matrix, axis1=-2, axis2=-1)
+    return np.asarray(others / (k * (k - 1)))
 
 
 def last_with_others(matrix: Float[np.ndarray, "*leading k k"]) -> Float[np.ndarray, "*leading"]:
     """Mean alignment of the last update, the query's, with the others."""
-    return matrix[..., -1, :-1].mean(-1)
+    return np.asarray(matrix[..., -1, :-1].mean(-1))
 
 
 def regression_stack(
