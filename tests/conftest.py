@@ -66,6 +66,31 @@ def stored_verdicts():
 
 
 @pytest.fixture(scope="session")
+def tokenizer_of():
+    """``tokenizer_of(texts)``: byte pairs of a few texts, in which each of their words is one."""
+    tokenizers = pytest.importorskip("tokenizers")
+    transformers = pytest.importorskip("transformers")
+
+    def make(texts):
+        made = tokenizers.Tokenizer(tokenizers.models.BPE())
+        made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+        made.decoder = tokenizers.decoders.ByteLevel()
+        end = "<|endoftext|>"
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=700,
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=[end],
+            show_progress=False,
+        )
+        made.train_from_iterator(list(texts) * 20, trainer)
+        return transformers.PreTrainedTokenizerFast(
+            tokenizer_object=made, bos_token=end, eos_token=end, pad_token=end
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def chromium():
     """The path of Chromium; use it in tests marked `needs_chromium`."""
     return system_parts.find_chromium()

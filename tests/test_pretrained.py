@@ -7,7 +7,6 @@ import torch
 from torch.testing import assert_close
 
 transformers = pytest.importorskip("transformers")
-tokenizers = pytest.importorskip("tokenizers")
 
 from icl_lessons.language_models.fine_tuning import (  # noqa: E402
     FineTuning,
@@ -43,22 +42,9 @@ def no_network():
 
 
 @pytest.fixture(scope="module")
-def tokenizer():
-    """Byte pairs learned from two lines, so that every label word is one token."""
-    made = tokenizers.Tokenizer(tokenizers.models.BPE())
-    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = tokenizers.decoders.ByteLevel()
-    trainer = tokenizers.trainers.BpeTrainer(
-        vocab_size=330,
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>"],
-        show_progress=False,
-    )
-    made.train_from_iterator(TEXT * 20, trainer)
-    end = "<|endoftext|>"
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, bos_token=end, eos_token=end, pad_token=end
-    )
+def tokenizer(tokenizer_of):
+    """Byte pairs learned from two reviews."""
+    return tokenizer_of(TEXT)
 
 
 def configuration(family, vocabulary):

@@ -82,6 +82,10 @@ class AttributePrompts:
         a = self.separators[:, None, :1].expand(-1, n, -1)
         return torch.cat([begin, self.sentences[:, :-1], a], -1)
 
+    def demonstrations(self, row: int = 0) -> tuple[Int[Tensor, "n 4"], Int[Tensor, " n"]]:
+        """One prompt's demonstrations as queries and labels, to fine-tune on."""
+        return self.demonstration_tokens[row], self.labels[row]
+
     def in_order(self, order: list[int] | Int[Tensor, " kept"]) -> "AttributePrompts":
         """The same prompts with their demonstrations in another order, or with some of them.
 
