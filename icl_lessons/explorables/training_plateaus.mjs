@@ -20,7 +20,7 @@ const PRESETS = {
   large: ["A large start", { ...START, start: 0.5, time: 5 }],
   white: ["Equal variances", { ...START, eigenvalues: spectrum(1), time: 1250 }],
   steep: ["Steep variances", { ...START, eigenvalues: spectrum(8), time: 5000 }],
-  rank: ["Rank 2: two drops a head", { ...START, start: 0.002, rank: 2, time: 2600 }],
+  rank: ["Rank 2: two drops a head", { ...START, start: 0.002, rank: 2, time: 2600, time_axis: "linear" }],
   few: ["Three heads of rank 1", { ...START, heads: 3, time: 3300 }],
   short: ["One example a context", { ...START, examples: 1 }],
 };
