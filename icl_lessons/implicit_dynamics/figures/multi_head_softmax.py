@@ -72,9 +72,9 @@ def draw_losses(ax: Axes, result: "MultiHeadSoftmaxResult") -> None:
         ax.axhline(value, label=label, **{**LINE_STYLES[style], "color": color})
     names = [name.replace(", ", "\n").replace(" attention", "") for name in result.designs]
     ax.set_xticks(range(len(names)), names, fontsize=8)
-    ax.set(ylabel="loss, E (ŷ − y)²", yscale="log", ylim=(0.9 * result.ridge[at], 3.2))
+    ax.set(ylabel="loss, E (ŷ − y)²", yscale="log", ylim=(0.9 * result.ridge[at], 4))
     plain_log_ticks(ax)
-    ax.legend(loc="upper right", ncols=2, **COMPACT)
+    ax.legend(loc="upper right", **COMPACT)
 
 
 def draw_development(ax: Axes, result: "MultiHeadSoftmaxResult") -> None:
