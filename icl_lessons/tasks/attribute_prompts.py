@@ -5,6 +5,7 @@ are, but it is none of them: every sentence has a remark, all are about one attr
 wrong by chance, and the pair of separators is one that no document uses.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
@@ -86,7 +87,7 @@ class AttributePrompts:
         """One prompt's demonstrations as queries and labels, to fine-tune on."""
         return self.demonstration_tokens[row], self.labels[row]
 
-    def in_order(self, order: list[int] | Int[Tensor, " kept"]) -> "AttributePrompts":
+    def in_order(self, order: Sequence[int] | Int[Tensor, " kept"]) -> "AttributePrompts":
         """The same prompts with their demonstrations in another order, or with some of them.
 
         Raises:
