@@ -49,7 +49,7 @@ def draw_alignment(ax: Axes, result: "BlockByBlockResult") -> None:
             band(ax, layers, values, color=color, label=f"{kind}, {name}", linestyle=style,
                  marker=marker, markersize=4)  # fmt: skip
     ax.axhline(0.5, **LINE_STYLES["exact"])
-    ax.text(layers[-1], 0.51, "independent tokens", ha="right", va="bottom", fontsize=8)
+    ax.text(layers[-1], 0.62, "line: independent tokens", ha="right", va="bottom", fontsize=8)
     ax.set(xlabel="block", ylabel="alignment of the updates", ylim=(-0.6, 1.05), xticks=layers)
     ax.legend(fontsize=8, loc="lower left")
 

@@ -33,7 +33,7 @@ def draw_agreement(ax: Axes, result: "GenerationResult") -> None:
         ylim=(0, 1.05),
         xlim=(1, len(steps)),
     )
-    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0.62))
+    ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncol=2)
 
 
 def draw_change(ax: Axes, result: "GenerationResult") -> None:
@@ -45,7 +45,7 @@ def draw_change(ax: Axes, result: "GenerationResult") -> None:
         band(ax, steps, result.change[:, layer], color=TRAINED, label=f"block {layer + 1}",
              linestyle=style)  # fmt: skip
     ax.axhline(2**0.5, **LINE_STYLES["exact"])
-    ax.text(steps[-1], 2**0.5 + 0.03, "nothing shared", ha="right", va="bottom", fontsize=9)
+    ax.text(steps[-1], 2**0.5 + 0.15, "line: nothing shared", ha="right", va="bottom", fontsize=9)
     for layer, value in enumerate(np.nanmean(result.returned, 0)):
         ax.plot(
             steps[-1], value, "osv"[layer % 3], color=COLORS["bayesian"],
@@ -54,7 +54,7 @@ def draw_change(ax: Axes, result: "GenerationResult") -> None:
     ax.set(
         xlabel="from this token to the next",
         ylabel="relative change of the update",
-        ylim=(0, None),
+        ylim=(0, 1.8),
     )
     ax.legend(fontsize=8, loc="center")
 
@@ -62,7 +62,7 @@ def draw_change(ax: Axes, result: "GenerationResult") -> None:
 def generation(result: "GenerationResult") -> Figure:
     """Both panels of the experiment on one sheet."""
     use_style()
-    fig, axes = plt.subplots(1, 2, figsize=(7.6, 3.4))
+    fig, axes = plt.subplots(1, 2, figsize=(7.8, 3.9))
     for ax, draw, title in zip(
         axes,
         (draw_agreement, draw_change),
