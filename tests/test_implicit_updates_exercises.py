@@ -31,7 +31,7 @@ def test_gap_rank_and_slope_are_alike_in_every_row(rows):
 
 
 def test_the_loss_alone_tells_training_from_none(rows):
-    assert rows["trained"].updated[1] < 0.7 < 0.8 < rows["trained"].without[0]
+    assert 2 * rows["trained"].updated[1] < rows["trained"].without[0]
     for name in ("useless", "untrained"):
         assert rows[name].updated[0] > rows["trained"].updated[1] + 0.3
     assert rows["untrained"].updated[0] > 0.9 * rows["untrained"].without[0]
@@ -39,7 +39,7 @@ def test_the_loss_alone_tells_training_from_none(rows):
 
 def test_the_update_of_another_query_is_far_worse_and_not_worthless(rows):
     trained = rows["trained"]
-    assert sum(trained.swapped) > 1.5 * sum(trained.updated)
+    assert trained.swapped[0] > 1.5 * trained.updated[1]
     assert trained.swapped[1] < trained.without[1]
 
 

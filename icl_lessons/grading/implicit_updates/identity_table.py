@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SEEDS, INPUTS, EXAMPLES, WIDTH, HEADS, HIDDEN, BATCH = 3, 2, 20, 16, 2, 32, 32
-STEPS, RATE = 300, 1e-2
+SEEDS, INPUTS, EXAMPLES, WIDTH, HEADS, HIDDEN, BATCH = 3, 2, 20, 16, 2, 32, 48
+STEPS, RATE = 200, 2e-2
 TESTS, FIRST = 300, 5
 """Contexts that are measured; first token of the fitted slope."""
 
