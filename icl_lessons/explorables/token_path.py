@@ -189,7 +189,7 @@ class TokenPathExplorer(DrawnExplorable):
         found = {kind: self.trace(kind) for kind in ("written", "random")}
         ends = "; ".join(
             f"with {kind} weights the prediction goes from {one.changed[0]:.3g} to "
-            f"{one.changed[-1]:.3g} and the increments fall as the token's number to the power "
+            f"{one.changed[-1]:.3g} and the increments go as the token's number to the power "
             f"{one.slope:.2g}"
             for kind, one in found.items()
         )

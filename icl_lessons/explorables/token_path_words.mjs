@@ -28,7 +28,9 @@ export function incrementSentence(state, solution) {
   const power = (trace) => formatNumber(trace.slope, 2);
   const both = `${power(mine)} here, ${power(other)} with the ${state.weights === "written" ? "random" : "written"} weights`;
   if (state.path === "factorised") {
-    return `Slopes of the increments from the fifth token on: ${both}. Steps grow towards the end of this path, where each token is a larger part of what is left: that they vanish belongs to the other path.`;
+    const says = mine.slope > 0 ? "Steps grow towards the end of this path, where each token is a larger part of what is left: that they vanish belongs to the other path."
+      : "On this path each token is a larger part of what is left than the one before: no 1/i is to be expected.";
+    return `Slopes of the increments from the fifth token on: ${both}. ${says}`;
   }
   if (state.order === "sorted") return `Slopes of the increments from the fifth token on: ${both}. Sorted tokens come in an order that the weights of the mean depend on, so 1/i need not show.`;
   return state.attention === "softmax"

@@ -204,7 +204,7 @@ class WeightUpdateExplorer(DrawnExplorable):
         grid = np.full((HIDDEN + 1, WIDTH + 1), np.nan)
         grid[1:, 1:] = np.outer(left, right)
         most = np.nanmax(np.abs(grid)) or 1.0
-        axes.imshow(grid, cmap="PuOr_r", vmin=-1.5 * most, vmax=1.5 * most)
+        axes.imshow(grid, cmap="BrBG", vmin=-1.5 * most, vmax=1.5 * most)
         for (a, b), value in np.ndenumerate(grid):
             edge = right[b - 1] if a == 0 and b else left[a - 1] if b == 0 and a else value
             if np.isfinite(edge):

