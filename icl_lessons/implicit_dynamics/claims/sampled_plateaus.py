@@ -30,8 +30,8 @@ def sampled_prompts(scale: Scale) -> Evidence:
         bound=d,
         unit="drops of separate heads in the paper's number of steps, mean over seeds",
         samples=passed((merged == 1) & (separate == d)),
-        note=f"Merged {merged.tolist()}, separate {separate.tolist()}; those with fewer had not left "
-        "the last plateau.",
+        note=f"Separate by seed {separate.astype(int).tolist()}; those with fewer had not left the "
+        "last plateau.",
     )
 
 

@@ -90,8 +90,8 @@ class SampledPlateausResult:
     """
 
     plateaus: Float[np.ndarray, " rests"]
-    steps: tuple[Float[np.ndarray, " moments"], ...]
-    losses: tuple[Float[np.ndarray, "starts seeds moments"], ...]
+    steps: tuple[np.ndarray, ...]
+    losses: tuple[np.ndarray, ...]
     rests: tuple[tuple[tuple[Rests, ...], ...], ...] = field(metadata={"stored": False})
     levels: tuple[tuple[tuple[tuple[int, ...], ...], ...], ...]
     shares: Float[np.ndarray, "kinds starts seeds parts"]

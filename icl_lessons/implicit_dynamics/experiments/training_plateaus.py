@@ -170,8 +170,9 @@ class TrainingPlateausResult:
 
     def time_slope(self) -> float:
         """Slope of the logarithms of median time on eigenvalue, over directions."""
-        medians = np.nanmedian(self.learned_times, 0)
-        return float(np.polyfit(np.log(self.eigenvalues), np.log(medians), 1)[0])
+        seen = ~np.isnan(self.learned_times).all(0)
+        medians = np.nanmedian(self.learned_times[:, seen], 0)
+        return float(np.polyfit(np.log(self.eigenvalues[seen]), np.log(medians), 1)[0])
 
     def summary(self) -> str:
         """The result in a few lines."""

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from icl_lessons.figures import COLORS, LINE_STYLES, label_line, plain_log_ticks, use_style
 
@@ -89,7 +90,7 @@ def draw_escape(ax: Axes, result: "TrainingPlateausResult") -> None:
     sizes, drops = result.sizes[small], result.first_drop[small].mean(1)
     ax.plot(sizes, drops, "o", color=TRAINED, markersize=6)
     ax.plot(sizes, drops[0] * sizes[0] / sizes, **LINE_STYLES["exact"])
-    label_line(ax, sizes[0], drops[0], "separate: 1 / w ", TRAINED, ha="right")
+    label_line(ax, sizes[0] / 2, drops[0], "separate: 1 / w", TRAINED, ha="right")
     merged = result.merged_drop.mean(1)
     ax.plot(result.merged_sizes, merged, "s", color=COLORS["other"], markersize=5)
     rate = 1 / np.linalg.norm(result.eigenvalues**2)
@@ -114,7 +115,7 @@ def draw_early_stops(ax: Axes, result: "TrainingPlateausResult") -> None:
             [best], [losses[i, best]], marker=mark, color=COLORS["gradient_descent"], markersize=9
         )
         name = f"noise {result.noises[i]:g}"
-        label_line(ax, components[-1], losses[i, -1], name, TRAINED)
+        label_line(ax, float(components[-1]), losses[i, -1], name, TRAINED)
     ax.set(xlabel="components at the plateau", ylabel="test loss, E (ŷ − w·x)²", ylim=(0, None))
     ax.set(xticks=components, xlim=(-0.2, components[-1] + 1.1))
 
@@ -159,6 +160,7 @@ def draw_ranks(ax: Axes, result: "PlateauRanksResult", rank: int = 1) -> None:
     for j, loss in enumerate(result.losses[run]):
         ax.plot(times, loss, color=TRAINED, alpha=0.45 if j else 1.0, linewidth=2.0)
     ax.set(xscale="log", xlim=(first / 2, times[-1]), ylim=(0, 1.08))
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set(xlabel="training time, in τ", ylabel="loss, E (ŷ − y)²")
 
 
