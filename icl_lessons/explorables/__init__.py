@@ -9,8 +9,8 @@ from icl_lessons.explorables.poisoned_context import PoisonedContextExplorer
 from icl_lessons.explorables.prediction import Prediction, PredictionReveal
 from icl_lessons.explorables.sinusoid import SinusoidExplorer
 from icl_lessons.explorables.task_diversity import TaskDiversityExplorer
-from icl_lessons.explorables.training_plateaus import PlateauExplorer
 from icl_lessons.explorables.token_path import TokenPathExplorer
+from icl_lessons.explorables.training_plateaus import PlateauExplorer
 from icl_lessons.explorables.weight_update import WeightUpdateExplorer
 
 __all__ = [
