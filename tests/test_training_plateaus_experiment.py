@@ -18,6 +18,11 @@ from icl_lessons.implicit_dynamics.experiments.sampled_plateaus import (
     SampledPlateausConfig,
     sampled_plateaus,
 )
+from icl_lessons.implicit_dynamics.experiments.softmax_plateaus import (
+    SoftmaxPlateausConfig,
+    softmax_plateaus,
+    softmax_plateaus_curves,
+)
 from icl_lessons.implicit_dynamics.experiments.training_plateaus import (
     TrainingPlateausConfig,
     training_plateaus,
@@ -191,7 +196,7 @@ def test_training_rests_at_the_theory_s_losses_as_regression():
 
 
 def test_whole_layers_on_prompts():
-    config = SampledPlateausConfig(prompts=300, n_test=200, steps=(1400, 700), seeds=(0,))
+    config = SampledPlateausConfig(prompts=300, n_test=200, steps=(1400, 900), seeds=(0,))
     result = sampled_plateaus(config)
     assert result.drops()[0, 0, 0] == 1
     assert result.drops()[1, 0, 0] >= 1
@@ -224,6 +229,20 @@ def test_the_stored_curves_are_what_the_recipe_makes():
         at = again["times"][0].numpy()
         expected = np.interp(at, stored["times"][run].numpy(), stored["losses"][run, j].numpy())
         assert np.abs(again["losses"][0, j].numpy() - expected).max() < 0.02
+
+
+def test_softmax_attention_rests_too():
+    config = SoftmaxPlateausConfig()
+    assert softmax_plateaus_curves.is_stored(config)
+    result = softmax_plateaus(config)
+    merged, separate = result.drops()
+    assert (merged == 1).all() and (separate >= 3).all()
+    quick = softmax_plateaus_curves(replace(config, steps=(20, 20), seeds=(0,)))
+    stored = softmax_plateaus_curves(config)
+    for kind in ("merged", "separate"):
+        assert torch.allclose(quick[kind][0], stored[kind][0, :20], rtol=1e-3)
+    assert "separate" in result.summary()
+    plt.close(sampled_figures.softmax_plateaus(result))
 
 
 def test_mistakes_are_refused():

@@ -67,3 +67,23 @@ def other_blocks_random(scale: Scale) -> Evidence:
         note=f"Separate heads {words(separate)}, merged {words(merged)}: values of inputs with "
         "keys of targets are the same network with two sides exchanged.",
     )
+
+
+@_measured(
+    "softmax",
+    "softmax attention",
+    "Softmax attention shows the same difference: one drop with merged heads, several with "
+    "separate ones.",
+)
+def softmax(scale: Scale) -> Evidence:
+    result = result_of("softmax_plateaus", scale)
+    merged, separate = result.drops()
+    return Evidence(
+        measured=(separate - merged).min().item(),
+        bound=2,
+        comparison="at least",
+        unit="drops of separate heads more than of merged ones, least over seeds",
+        samples=passed((merged == 1) & (separate >= 3)),
+        note=f"Merged {merged.astype(int).tolist()}, separate {separate.astype(int).tolist()}; "
+        "1000 prompts.",
+    )

@@ -119,7 +119,9 @@ class SampledPlateausResult:
         return "\n".join(lines)
 
 
-def _prompts(covariance: Tensor, n: int, size: int, seed: int, *, whiten: bool) -> Batch:
+def sampled_prompts(
+    covariance: Float[Tensor, "d d"], n: int, size: int, seed: int, *, whiten: bool
+) -> Batch:
     """Prompts of one covariance; whitened tasks have exactly the identity as second moment."""
     rows = tuple(map(tuple, covariance.tolist()))
     task = LinearRegression(d=len(covariance), input_law="normal", covariance=rows)
@@ -191,7 +193,9 @@ def sampled_plateaus(config: SampledPlateausConfig) -> SampledPlateausResult:
                 (train, config.prompts, PROMPT_SEED, True),
                 (test, config.n_test, TEST_SEED, False),
             ):
-                batch = _prompts(covariance, config.n_context, size, first + seed, whiten=whiten)
+                batch = sampled_prompts(
+                    covariance, config.n_context, size, first + seed, whiten=whiten
+                )
                 moments.append(PromptMoments.of(batch, divide=False))
         prompts, unseen = stack_heads(train), stack_heads(test)
         for i in range(len(KINDS)):

@@ -11,6 +11,7 @@ from icl_lessons.figures import COLORS, LINE_STYLES, use_style
 
 if TYPE_CHECKING:
     from icl_lessons.implicit_dynamics.experiments.sampled_plateaus import SampledPlateausResult
+    from icl_lessons.implicit_dynamics.experiments.softmax_plateaus import SoftmaxPlateausResult
 
 TRAINED = COLORS["implicit_dynamics"]
 
@@ -64,4 +65,27 @@ def sampled_plateaus(result: "SampledPlateausResult") -> Figure:
     ):
         draw(ax, result)
         ax.set_title(title)
+    return fig
+
+
+def draw_softmax_losses(ax: Axes, result: "SoftmaxPlateausResult") -> None:
+    """Training loss of softmax attention, every seed; linear attention's plateaus as lines."""
+    for level in result.plateaus:
+        ax.axhline(level, **LINE_STYLES["exact"], alpha=0.6)
+    lines = {"color": COLORS["other"], "linestyle": (0, (5, 2))}, {"color": TRAINED}
+    for name, losses, line in zip(("merged", "separate"), result.losses, lines, strict=True):
+        for j, curve in enumerate(losses):
+            steps = np.arange(1, len(curve) + 1)
+            ax.plot(steps, curve, label=None if j else name, alpha=0.45 if j else 1.0, **line)
+    ax.set(xscale="log", xlim=(8, result.losses[1].shape[1]), ylim=(0, 1.12))
+    ax.set(xlabel="steps of gradient descent", ylabel="training loss, E (ŷ − y)²")
+    ax.legend(loc="lower left", title="key and query")
+
+
+def softmax_plateaus(result: "SoftmaxPlateausResult") -> Figure:
+    """The one panel of the experiment."""
+    use_style()
+    fig, ax = plt.subplots(figsize=(4.6, 3.3))
+    draw_softmax_losses(ax, result)
+    ax.set_title("Softmax attention")
     return fig
