@@ -65,7 +65,7 @@ class TrainingPlateausConfig:
     separate_heads: int = 5
     merged_init: float = 1e-3
     separate_init: float = 1e-2
-    steps: int = 20_000
+    steps: int = 15_000
     step_size: float = 1.0
     merged_steps: int = 1000
     sizes: tuple[float, ...] = (0.005, 0.01, 0.03, 0.1, 0.3, 1.0)
@@ -356,7 +356,7 @@ def _early_stops(
     configs={
         Scale.LESSON: TrainingPlateausConfig(),
         Scale.PAPER: TrainingPlateausConfig(
-            merged_init=1e-6, steps=80_000, step_size=0.5, merged_steps=2000, seeds=(0, 1, 2, 3, 4)
+            merged_init=1e-6, steps=60_000, step_size=0.5, merged_steps=2000, seeds=(0, 1, 2, 3, 4)
         ),
     },
     figure=figures.training_plateaus,
