@@ -183,7 +183,7 @@ def later_plateaus_longer(scale: Scale) -> Evidence:
     result = result_of("training_plateaus", scale)
     dwells = np.diff(np.sort(result.learned_times, 1), prepend=0, axis=1)
     rising = (np.diff(dwells, axis=1) > 0)[~np.isnan(dwells).any(1)]
-    medians = np.nanmedian(result.learned_times, 0)
+    medians = result.median_times()
     return Evidence(
         measured=rising.mean().item(),
         bound=1.0,

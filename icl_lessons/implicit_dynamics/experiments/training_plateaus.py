@@ -119,7 +119,8 @@ class TrainingPlateausResult:
         end_gap: between the two layers' ``M`` at the end, relative, by seed.
         sizes, counts: of separate heads' starts, and how many rests before the last.
         first_drop: time of the first drop by size; ``merged_sizes`` and ``merged_drop`` likewise.
-        learned_times: of every direction from many starts, ``[starts, d]``: half its strength.
+        learned_times: when every direction has half its strength, from many starts; ``nan`` where
+            training was too short.
         regression_gap: of the resting layer from principal component regression with as many
             components, mean square over mean square, by components and seed.
         prompt_gap: the same from principal components of the prompt instead.
@@ -168,11 +169,15 @@ class TrainingPlateausResult:
             row[list(levels)] = found.losses
         return table
 
+    def median_times(self) -> Float[np.ndarray, " d"]:
+        """Median over starts of the time at which each direction is learned; not yet is late."""
+        return np.median(np.nan_to_num(self.learned_times, nan=np.inf), 0)
+
     def time_slope(self) -> float:
         """Slope of the logarithms of median time on eigenvalue, over directions."""
-        seen = ~np.isnan(self.learned_times).all(0)
-        medians = np.nanmedian(self.learned_times[:, seen], 0)
-        return float(np.polyfit(np.log(self.eigenvalues[seen]), np.log(medians), 1)[0])
+        medians = self.median_times()
+        seen = np.isfinite(medians)
+        return float(np.polyfit(np.log(self.eigenvalues[seen]), np.log(medians[seen]), 1)[0])
 
     def summary(self) -> str:
         """The result in a few lines."""
