@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from bare_page import settle
 from test_explorable_sinusoid import random_weights
@@ -10,11 +11,14 @@ from icl_lessons.explorables import (
     ConceptPosteriorExplorer,
     ObjectiveSurgeryExplorer,
     OneStepExplorer,
+    PlateauExplorer,
     PoisonedContextExplorer,
     Prediction,
     QuadraticBowlExplorer,
     SinusoidExplorer,
     TaskDiversityExplorer,
+    TokenPathExplorer,
+    WeightUpdateExplorer,
 )
 
 pytestmark = pytest.mark.needs_chromium
@@ -152,4 +156,26 @@ def test_a_question_and_its_answer_on_a_stored_page(book_page):
     for one in (ask, answer):
         assert one.get_attribute("data-state") == "compared"
         assert "You guessed 8, measured: 7." in one.inner_text()
+    page.evaluate("() => window.iclWidgets.dispose()")
+
+
+def test_two_views_of_one_update_of_one_path_and_of_one_training_move_together(book_page):
+    update, path, plateaus = WeightUpdateExplorer(), TokenPathExplorer(), PlateauExplorer()
+    page = book_page([update, path, plateaus], [update, path, plateaus, plateaus, path, update])
+    page.get_by_role("button", name="Remove token").last.click()
+    page.get_by_role("slider", name="Slope").first.press("ArrowRight")
+    page.get_by_role("slider", name="Examples").last.press("ArrowRight")
+    settle(page)
+    update.set_tokens(update.xs[:-1], update.ys[:-1])
+    path.slope, plateaus.examples = 1.3, 32
+    left, right, _ = update.update()
+    for view in page.locator(".icl-update").all():
+        found = json.loads(view.get_attribute("data-solution"))["delta"]
+        assert np.array(found) == pytest.approx(np.outer(left, right), abs=1e-10)
+    for view in page.locator(".icl-token-path").all():
+        found = json.loads(view.get_attribute("data-solution"))["examples"]
+        assert np.array(found) == pytest.approx(path.context(), abs=1e-12)
+    for view in page.locator(".icl-plateaus").all():
+        found = json.loads(view.get_attribute("data-solution"))["plateaus"]
+        assert found == pytest.approx(plateaus.plateau_losses(), rel=1e-12)
     page.evaluate("() => window.iclWidgets.dispose()")
