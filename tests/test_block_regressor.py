@@ -5,13 +5,10 @@ import pytest
 import torch
 
 from icl_lessons.declare import EXPERIMENTS
-from icl_lessons.implicit_dynamics.block_regressor import (
-    BlockRegressor,
-    fine_tuned_losses,
-    without_context,
-)
+from icl_lessons.implicit_dynamics.block_regressor import BlockRegressor, without_context
 from icl_lessons.implicit_dynamics.contextual_blocks import AttentionBlockConfig
 from icl_lessons.implicit_dynamics.experiments.token_by_token import TokenByTokenConfig
+from icl_lessons.implicit_dynamics.fine_tuning import stochastic_steps
 from icl_lessons.implicit_dynamics.token_path import token_path
 from icl_lessons.measures.agreement import relative_error
 from icl_lessons.runtime import seeded
@@ -45,21 +42,17 @@ def test_updated_weights_without_context_predict_what_the_context_does():
 
 def test_fine_tuning_is_gradient_descent_on_the_examples_in_order():
     model, batch = model_and_batch(n=3)
-
-    def evaluate(weights):
-        return (without_context(model, batch.x_query, weights) - batch.y_query).square()[:, 0, 0]
-
-    losses = fine_tuned_losses(model, batch.xs, batch.ys, evaluate, 0.05)
-    assert torch.equal(losses[0], evaluate(model.block.dense_weight.expand(5, -1, -1)))
+    path = list(stochastic_steps(model, batch.xs, batch.ys, 0.05))
+    assert len(path) == 4 and torch.equal(path[0], model.block.dense_weight.expand(5, -1, -1))
     weights = model.block.dense_weight.clone()
     for i in range(3):  # the first context by hand
         weights.requires_grad_(True)
         seen = without_context(model, batch.xs[:1, i : i + 1], weights[None])
         loss = 0.5 * (seen - batch.ys[:1, i : i + 1]).square().sum()
         weights = (weights - 0.05 * torch.autograd.grad(loss, weights)[0]).detach()
-    assert relative_error(losses[3, 0], evaluate(weights.expand(5, -1, -1))[0]) < 1e-10
-    still = fine_tuned_losses(model, batch.xs, batch.ys, evaluate, 0.0)
-    assert torch.equal(still[-1], losses[0])
+    assert relative_error(path[3][0], weights) < 1e-10
+    *_, still = stochastic_steps(model, batch.xs, batch.ys, 0.0)
+    assert torch.equal(still, path[0])
 
 
 def test_the_experiment_measures_what_its_fields_say():
@@ -80,6 +73,3 @@ def test_the_experiment_measures_what_its_fields_say():
 def test_mistakes_are_refused():
     with pytest.raises(ValueError, match="heads: 3 do not divide width 32"):
         TokenByTokenConfig(heads=3)
-    model, batch = model_and_batch()
-    with pytest.raises(ValueError, match="learning_rate"):
-        fine_tuned_losses(model, batch.xs, batch.ys, lambda w: w, -1.0)

@@ -22,29 +22,23 @@ from icl_lessons.models.transformer import Transformer, TransformerConfig
 from icl_lessons.runtime import seeded
 from icl_lessons.tasks.regression import LinearRegression
 
-blocks = st.builds(
-    lambda width, hidden, heads, reads, skip, norm, gated, seed: AttentionBlock(
-        AttentionBlockConfig(
-            width=width,
-            hidden=hidden,
-            heads=heads,
-            head_width=3,
-            reads=reads,
-            skip=skip,
-            norm=norm,
-            gated=gated,
-        ),
-        generator=seeded(seed),
-    ).requires_grad_(False),
-    st.integers(2, 6),
-    st.integers(2, 8),
-    st.integers(1, 3),
-    st.sampled_from(["attention", "stream"]),
-    st.booleans(),
-    st.sampled_from([None, "layer", "rms"]),
-    st.booleans(),
-    st.integers(0, 2**20),
+# A layer norm leaves nothing but signs of two numbers, so that a width of 2 has too little to move.
+shapes = st.fixed_dictionaries(
+    {
+        "width": st.integers(3, 6),
+        "hidden": st.integers(2, 8),
+        "heads": st.integers(1, 3),
+        "reads": st.sampled_from(["attention", "stream"]),
+        "skip": st.booleans(),
+        "norm": st.sampled_from([None, "layer", "rms"]),
+        "gated": st.booleans(),
+    }
 )
+
+
+def block_of(shape, seed):
+    config = AttentionBlockConfig(head_width=3, **shape)
+    return AttentionBlock(config, generator=seeded(seed)).requires_grad_(False)
 
 
 def tokens(seed, batch, n, width):
@@ -53,8 +47,9 @@ def tokens(seed, batch, n, width):
 
 
 @settings(max_examples=15, deadline=None)
-@given(block=blocks, n=st.integers(1, 5), seed=st.integers(0, 2**20))
-def test_each_token_is_a_step_of_descent_on_its_own_loss(block, n, seed):
+@given(shape=shapes, n=st.integers(1, 5), seed=st.integers(0, 2**20))
+def test_each_token_is_a_step_of_descent_on_its_own_loss(shape, n, seed):
+    block = block_of(shape, seed + 1)
     context, query = tokens(seed, 2, n, block.config.width)
     path = token_path(block, context, query)
     weights = path.weights
@@ -69,12 +64,13 @@ def test_each_token_is_a_step_of_descent_on_its_own_loss(block, n, seed):
     moved = (weights[:, 1:] - weights[:, :-1]).flatten(2).norm(dim=-1)
     torch.testing.assert_close(moved, path.increments, rtol=1e-9, atol=1e-12)
     singular = torch.linalg.svdvals(weights[:, -1] - weights[:, 0])
-    assert (singular[:, 1] <= 1e-10 * singular[:, 0]).all()  # rank one, whatever n
+    assert (singular[:, 1] <= 1e-12 * weights[:, 0].flatten(1).norm(dim=1)).all()  # rank one
 
 
 @settings(max_examples=15, deadline=None)
-@given(block=blocks, n=st.integers(1, 5), seed=st.integers(0, 2**20))
-def test_the_factorised_path_answers_alike_at_every_step(block, n, seed):
+@given(shape=shapes, n=st.integers(1, 5), seed=st.integers(0, 2**20))
+def test_the_factorised_path_answers_alike_at_every_step(shape, n, seed):
+    block = block_of(shape, seed + 1)
     context, query = tokens(seed, 2, n, block.config.width)
     expected = block.read(context, query)
     for i, weights in enumerate(factorised_path(block, context, query).unbind(1)):

@@ -6,8 +6,6 @@ the prediction [dherin2025learning, section 4]. What the context is worth as a c
 first matrix can then be used as a learner of its own: the block with that change, and no context.
 """
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -19,7 +17,6 @@ from icl_lessons.implicit_dynamics.contextual_blocks import (
     Query,
     block_output,
 )
-from icl_lessons.runtime import check_number
 
 
 class BlockRegressor(nn.Module):
@@ -81,42 +78,17 @@ class BlockRegressor(nn.Module):
         return self.predict(output).view(*x_query.shape[:2], 1)
 
 
-def fine_tuned_losses(
-    model: BlockRegressor,
-    xs: Float[Tensor, "batch n_context d"],
-    ys: Float[Tensor, "batch n_context 1"],
-    evaluate: Callable[[Float[Tensor, "batch hidden width"]], Float[Tensor, " batch"]],
-    learning_rate: float,
-) -> Float[Tensor, "n_context_plus_1 batch"]:
-    """Loss of the block without context as its dense matrix is fine-tuned on the examples.
-
-    Each context by itself: stochastic gradient descent on ``1/2 (y_hat - y)^2``, one example a step
-    in their order, the example shown as a query. Nothing but the matrix ``W`` moves, the one that
-    the context's implicit update would change.
-
-    Args:
-        evaluate: the loss of each context's task under its own matrix.
-        learning_rate: of the fine-tuning.
-    """
-    check_number("learning_rate", learning_rate)
-    weights = model.block.dense_weight.detach().expand(xs.shape[0], -1, -1).clone()
-    losses = [evaluate(weights)]
-    for i in range(xs.shape[1]):
-        weights = weights.detach().requires_grad_(True)
-        prediction = without_context(model, xs[:, i : i + 1], weights)[:, 0]
-        loss = 0.5 * (prediction - ys[:, i]).square().sum()
-        (gradient,) = torch.autograd.grad(loss, weights)
-        weights = (weights - learning_rate * gradient).detach()
-        losses.append(evaluate(weights))
-    return torch.stack(losses)
-
-
 def without_context(
     model: BlockRegressor,
     x_query: Float[Tensor, "batch n_query d"],
     weights: Float[Tensor, "batch hidden width"],
 ) -> Float[Tensor, "batch n_query 1"]:
-    """Predictions of the block on queries alone, with a dense matrix for each context."""
+    """Predictions of the block on queries alone, with a dense matrix for each context.
+
+    Args:
+        x_query: where to predict, the queries of each context.
+        weights: what stands in the place of the block's dense matrix, one for each context.
+    """
     batch, n_query, d = x_query.shape
     nothing = x_query.new_zeros(batch, 0, d), x_query.new_zeros(batch, 0, 1)
     context, query = model.tokens(*nothing, x_query)

@@ -15,13 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lessons.declare import experiment
-from icl_lessons.implicit_dynamics.block_regressor import (
-    BlockRegressor,
-    fine_tuned_losses,
-    without_context,
-)
+from icl_lessons.implicit_dynamics.block_regressor import BlockRegressor, without_context
 from icl_lessons.implicit_dynamics.contextual_blocks import AttentionBlockConfig
 from icl_lessons.implicit_dynamics.figures import token_by_token as figures
+from icl_lessons.implicit_dynamics.fine_tuning import stochastic_steps
 from icl_lessons.implicit_dynamics.token_path import TokenPath, token_path
 from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
 from icl_lessons.tasks.regression import LinearRegression
@@ -258,7 +255,8 @@ def _measured(config: TokenByTokenConfig, model: BlockRegressor, untrained: Bloc
 
     raw = token_path(untrained.block, *untrained.tokens(*batch.context))
     fine_tuned = [
-        fine_tuned_losses(model, *few, evaluate, rate).mean(1) for rate in config.learning_rates
+        torch.stack([evaluate(tuned).mean() for tuned in stochastic_steps(model, *few, rate)])
+        for rate in config.learning_rates
     ]
     change = (weights[:, -1] - weights[:, 0]).flatten(1).norm(dim=-1)
     return {
