@@ -22,6 +22,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from icl_lessons.models import transformer
+from icl_lessons.models.attention import causal_mask
 from icl_lessons.runtime import check_choice, check_integer, check_tensor
 
 Context = Float[Tensor, "batch n_context width"]
@@ -216,10 +217,13 @@ class TransformerBlock:
     def dense_weight(self) -> Float[Tensor, "hidden width"]:
         return self.block.mlp.read.weight
 
+    def mask(self, tokens: Context) -> Tensor:
+        """Which of the tokens each may look at: itself and those before it."""
+        return causal_mask(tokens.shape[1], device=tokens.device)
+
     def read(self, context: Context, query: Query) -> Reading:
         tokens = torch.cat([context, query[:, None]], 1)
-        mask = torch.ones(tokens.shape[1], tokens.shape[1], dtype=torch.bool, device=query.device)
-        attended = self.block.attention(self.block.norm_attention(tokens), mask.tril())
+        attended = self.block.attention(self.block.norm_attention(tokens), self.mask(tokens))
         stream = (tokens + attended)[:, -1]
         return Reading(self.block.norm_mlp(stream), stream)
 

@@ -32,10 +32,8 @@ from icl_lessons.implicit_dynamics.block_by_block import (
 from icl_lessons.implicit_dynamics.contextual_blocks import (
     Context,
     Query,
-    Reading,
     TransformerBlock,
 )
-from icl_lessons.models.attention import causal_mask
 from icl_lessons.models.sequence import SequenceTransformer, alibi_bias
 from icl_lessons.models.transformer import Block
 from icl_lessons.runtime import check_integer
@@ -58,17 +56,10 @@ class SequenceBlock(TransformerBlock):
 
     def mask(self, tokens: Context) -> Tensor:
         """Which of the tokens each may look at, and what is added to the scores."""
-        length = tokens.shape[1]
         if not self.alibi:
-            return causal_mask(length, device=tokens.device)
+            return super().mask(tokens)
         heads = self.block.attention.heads
-        return alibi_bias(length, heads, device=tokens.device, dtype=tokens.dtype)
-
-    def read(self, context: Context, query: Query) -> Reading:
-        tokens = torch.cat([context, query[:, None]], 1)
-        attended = self.block.attention(self.block.norm_attention(tokens), self.mask(tokens))
-        stream = (tokens + attended)[:, -1]
-        return Reading(self.block.norm_mlp(stream), stream)
+        return alibi_bias(tokens.shape[1], heads, device=tokens.device, dtype=tokens.dtype)
 
 
 def sequence_blocks(model: SequenceTransformer) -> list[SequenceBlock]:

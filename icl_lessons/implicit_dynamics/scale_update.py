@@ -22,12 +22,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from icl_lessons.implicit_dynamics.block_by_block import stack_streams
 from icl_lessons.implicit_dynamics.contextual_blocks import (
     Context,
     ContextualBlock,
     Query,
     Reading,
-    block_output,
     check_tokens,
 )
 from icl_lessons.implicit_dynamics.rank_one_update import (
@@ -165,21 +165,19 @@ def scale_updates(
 
     Each context token looks at those before it and at itself.
     """
-    changes = []
-    for block in blocks:
-        changes.append(scale_update(block, context, query))
-        above = [
-            block_output(block, context[:, :i], context[:, i]) for i in range(context.shape[1])
-        ]
-        query = block_output(block, context, query)
-        context = torch.stack(above, 1) if above else context
-    return changes, query
+    check_tokens(context, query)
+    streams = stack_streams(blocks, torch.cat([context, query[:, None]], 1))
+    changes = [
+        scale_update(block, below[:, :-1], below[:, -1])
+        for block, below in zip(blocks, streams[:, :-1].unbind(1), strict=True)
+    ]
+    return changes, streams[:, -1, -1]
 
 
 def run_rescaled(
     blocks: Sequence[NormedBlock], changes: Sequence[ScaleUpdate], query: Query
 ) -> Query:
-    """The changed stack on the query alone."""
+    """What the changed stack puts out on the query alone, ``[batch, width]``."""
     nothing = without(query[:, None], None)
     for block, change in zip(blocks, changes, strict=True):
         query = rescaled_output(block, change, nothing, query)

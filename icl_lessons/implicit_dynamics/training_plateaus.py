@@ -26,11 +26,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from icl_lessons.estimators.preconditioned_law import (
-    Matrix,
-    second_moment,
+from icl_lessons.estimators.preconditioned_law import Matrix, second_moment
+from icl_lessons.runtime import (
+    check_choice,
+    check_context,
+    check_integer,
+    check_number,
+    check_tensor,
 )
-from icl_lessons.runtime import check_context, check_integer, check_number, check_tensor
 
 Eigenvalues = Float[Tensor, " d"]
 Matrices = Float[Tensor, "*runs d d"]
@@ -124,8 +127,12 @@ def random_heads(
 
     Args:
         parametrisation: ``"merged"`` or ``"separate"``.
+        heads, d: number of heads and coordinates of an input.
         rank: of a separate head's key-query product; unused for merged ones.
     """
+    check_choice("parametrisation", parametrisation, ("merged", "separate"))
+    for name, count in (("heads", heads), ("d", d), ("rank", rank)):
+        check_integer(name, count, at_least=1)
     check_number("size", size, positive=True)
 
     def normal(*shape: int) -> Tensor:
@@ -133,8 +140,6 @@ def random_heads(
 
     if parametrisation == "merged":
         return MergedHeads(normal(heads), normal(heads, d, d))
-    if parametrisation != "separate":
-        raise ValueError(f"parametrisation: got {parametrisation!r}; use 'merged' or 'separate'")
     return SeparateHeads(normal(heads), normal(heads, rank, d), normal(heads, rank, d))
 
 
@@ -156,11 +161,8 @@ def attention_matrices(
         its target slot is 0. The prediction is plus the query's last entry.
     """
     if isinstance(heads, MergedHeads):
-        d = heads.key_query.shape[-1]
-        keys, queries = (
-            torch.eye(d).to(heads.key_query).expand(*heads.key_query.shape),
-            (heads.key_query),
-        )
+        queries = heads.key_query
+        keys = torch.eye(queries.shape[-1]).to(queries).expand_as(queries)
     else:
         keys, queries = heads.keys, heads.queries
     n_heads, rank, d = keys.shape
@@ -295,11 +297,16 @@ def reduced_flow(
     """One number for each direction in place of all heads: the values ``v_d`` over time.
 
     Args:
+        eigenvalues: of the covariance, ``[d]``.
+        n_context: examples in a context, ``N``.
         start: ``v_d`` at the beginning, positive; one for all or one for each direction.
+        steps, step_size: Euler's; ``step_size`` in units of ``tau``.
 
     Returns:
         ``v`` before and after each step; the loss it implies is :func:`reduced_losses`.
     """
+    check_integer("steps", steps, at_least=0)
+    check_number("step_size", step_size, positive=True)
     rho = shrinkage(eigenvalues, n_context)
     value = torch.as_tensor(start, dtype=eigenvalues.dtype).expand_as(eigenvalues).clone()
     if not (value > 0).all():
@@ -328,9 +335,11 @@ def white_merged_strength(
     From a balanced start of norm ``start`` along ``vec(I)``:
     ``e^{2 sqrt(D) t} / ((1 + (1 + D)/N) (e^{2 sqrt(D) t} - 1) + sqrt(D) / start^2)``.
     """
+    check_integer("d", d, at_least=1)
+    check_integer("n_context", n_context, at_least=1)
     check_number("start", start, positive=True)
-    grown = torch.exp(2 * d**0.5 * times)
-    return grown / ((1 + (1 + d) / n_context) * (grown - 1) + d**0.5 / start**2)
+    left = torch.exp(-2 * d**0.5 * times)  # what both halves are divided by does not overflow
+    return 1 / ((1 + (1 + d) / n_context) * (1 - left) + left * d**0.5 / start**2)
 
 
 @dataclass(frozen=True)

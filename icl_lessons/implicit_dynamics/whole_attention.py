@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lessons.models.tokens import joint_tokens
-from icl_lessons.runtime import check_integer, check_number
+from icl_lessons.runtime import check_choice, check_integer, check_number
 from icl_lessons.types import Batch
 
 Trilinear = Float[Tensor, "*runs wide wide d"]
@@ -155,10 +155,14 @@ def whole_heads(
 
     Args:
         parametrisation: ``"merged"`` or ``"separate"``.
+        heads, d: number of heads and coordinates of an input.
         size: standard deviation of what the theory follows.
         rank: of a separate head's key-query product; unused for merged ones.
         other_blocks: standard deviation of the rest, which the paper starts at 0.
     """
+    check_choice("parametrisation", parametrisation, ("merged", "separate"))
+    for name, count in (("heads", heads), ("d", d), ("rank", rank)):
+        check_integer(name, count, at_least=1)
     check_number("size", size, positive=True)
     check_number("other_blocks", other_blocks)
 
@@ -172,8 +176,6 @@ def whole_heads(
     if parametrisation == "merged":
         key_query = with_target(size, other_blocks, heads, d).mT
         return WholeMergedHeads(values, key_query)
-    if parametrisation != "separate":
-        raise ValueError(f"parametrisation: got {parametrisation!r}; use 'merged' or 'separate'")
     keys = with_target(size, other_blocks, heads, rank)
     return WholeSeparateHeads(values, keys, size * normal(heads, rank, d))
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from icl_lessons.declare import Evidence, claim, passed, result_of, words
-from icl_lessons.implicit_dynamics.contextual_blocks import block_output
+from icl_lessons.implicit_dynamics.block_by_block import stack_streams
 from icl_lessons.implicit_dynamics.experiments.generation import GenerationResult
 from icl_lessons.implicit_dynamics.generation import OwnUpdates, Remade, generate
 from icl_lessons.implicit_dynamics.scale_update import (
@@ -99,11 +99,7 @@ class GatedDecoder:
 
     def with_context(self, tokens: Tensor) -> Tensor:
         """All tokens read."""
-        below = self.streams(tokens)
-        for block in self.blocks:
-            above = [block_output(block, below[:, :i], below[:, i]) for i in range(below.shape[1])]
-            below = torch.stack(above, 1)
-        return self.log_probs(below[:, -1])
+        return self.log_probs(stack_streams(self.blocks, self.streams(tokens))[:, -1, -1])
 
     def without(self, tokens: Tensor) -> Tensor:
         """The last token read by blocks with changed weights and scales."""

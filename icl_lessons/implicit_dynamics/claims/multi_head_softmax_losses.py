@@ -19,10 +19,6 @@ def _result(scale: Scale) -> MultiHeadSoftmaxResult:
     return result_of("multi_head_softmax", scale)
 
 
-def _own(values: np.ndarray) -> np.ndarray:
-    return values[~np.isnan(values)]
-
-
 @claim(
     "he2025-one-head-cannot",
     paper=PAPER,

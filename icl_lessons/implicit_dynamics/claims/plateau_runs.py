@@ -2,17 +2,9 @@
 
 import numpy as np
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.declare import Evidence, passed, result_of, words
+from icl_lessons.implicit_dynamics.claims.training_plateaus import measured_claim
 from icl_lessons.runtime import Scale
-
-PAGE = "implicit_dynamics/training_dynamics"
-PAPER = "zhang2025training"
-
-
-def _measured(name: str, where: str, says: str):
-    return claim(
-        f"zhangy2025-{name}", paper=PAPER, where=where, kind="experiment", says=says, chapter=PAGE
-    )
 
 
 def _whole(counts) -> str:
@@ -23,7 +15,7 @@ def _counts(rests) -> np.ndarray:
     return np.array([len(found.drops) for found in rests])
 
 
-@_measured(
+@measured_claim(
     "merged-one-drop",
     "merged key and query",
     "From a small start merged heads learn in one abrupt drop.",
@@ -39,7 +31,7 @@ def merged_one_drop(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "separate-drops",
     "separate key and query of rank one",
     "From a small start separate heads of rank one learn in D drops, one for each direction.",
@@ -57,7 +49,7 @@ def separate_drops(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "plateau-losses",
     "separate key and query of rank one",
     "Where training rests, its loss is that of a fixed point.",
@@ -73,9 +65,9 @@ def plateau_losses_met(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "one-over-n",
-    "separate key and query, the limit of long contexts",
+    "not in the paper; its limit of long contexts",
     "The heights of the plateaus cannot be had without the 1/N term: the eigenvalues not yet "
     "learned do not add up to them.",
 )
@@ -92,7 +84,7 @@ def one_over_n(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "matrix-at-rest",
     "separate key and query of rank one",
     "At a rest M has rho_d / lambda_d in the learned directions and nothing elsewhere.",
@@ -113,7 +105,7 @@ def matrix_at_rest(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "final-values",
     "separate key and query of rank one",
     "Each head learns one direction and ends with |v| = (rho_d / lambda_d)^{1/3}.",
@@ -131,7 +123,7 @@ def final_values(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "dead-head",
     "separate key and query of rank one",
     "A head more than there are directions stays where it began.",
@@ -146,7 +138,7 @@ def dead_head(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "reduced-equations",
     "separate key and query of rank one",
     "One number for each direction, its moment fitted, retraces the loss of all heads.",
@@ -163,7 +155,7 @@ def reduced_equations(scale: Scale) -> Evidence:
     )
 
 
-@_measured("same-end", "both parametrisations", "Merged and separate heads end at the same M.")
+@measured_claim("same-end", "both parametrisations", "Merged and separate heads end at the same M.")
 def same_end(scale: Scale) -> Evidence:
     gaps = result_of("training_plateaus", scale).end_gap
     return Evidence(
@@ -174,7 +166,7 @@ def same_end(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "later-plateaus-longer",
     "separate key and query of rank one",
     "Each plateau lasts longer than the one before it.",
@@ -195,7 +187,7 @@ def later_plateaus_longer(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "escape-separate",
     "separate key and query of rank one",
     "Separate heads leave the start after a time in proportion to 1 / w, the size of the start.",
@@ -213,7 +205,7 @@ def escape_separate(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "escape-merged",
     "merged key and query",
     "Merged heads leave the start after a time ln(1/w) / |Lambda^2|.",
@@ -231,7 +223,7 @@ def escape_merged(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "escape-eigenvalue",
     "separate key and query of rank one",
     "The time at which a direction is learned goes as its eigenvalue to the power -2.",
@@ -247,9 +239,9 @@ def escape_eigenvalue(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "large-start",
-    "separate key and query of rank one",
+    "not in the paper; its separate key and query from larger starts",
     "From a large start the plateaus are gone.",
 )
 def large_start(scale: Scale) -> Evidence:
@@ -268,7 +260,7 @@ def large_start(scale: Scale) -> Evidence:
 
 
 def _rank_claim(rank: int) -> None:
-    @_measured(
+    @measured_claim(
         f"rank-{rank}",
         "separate key and query of low rank",
         f"With D = 8, keys and queries of rank {rank} make {8 // rank} plateaus.",
@@ -299,7 +291,7 @@ for _rank in (1, 2, 4):
 # --- what it computes ---------------------------------------------------------------------------
 
 
-@_measured(
+@measured_claim(
     "rests-are-regressions",
     "separate key and query, what the layer computes",
     "At its m-th plateau the layer is principal component regression with m components.",
@@ -315,9 +307,9 @@ def rests_are_regressions(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "not-the-prompts-components",
-    "separate key and query, what the layer computes",
+    "not in the paper; about what the layer computes",
     "The components are those of the population, not those of the prompt.",
 )
 def not_the_prompts_components(scale: Scale) -> Evidence:
@@ -333,9 +325,9 @@ def not_the_prompts_components(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "early-stop",
-    "separate key and query, what the layer computes",
+    "not in the paper; about what the layer computes",
     "Training stopped at a plateau beats training to the end where noise is in the small "
     "directions: here on test labels with noise of variance 8, where targets have 1.",
 )

@@ -265,6 +265,6 @@ def in_single(scale: Scale) -> Evidence:
         unit="largest difference of the predictions, float32, worst seed",
         samples=passed(np.array(errors) <= 1e-5),
         reported=1e-6,
-        note="The reported figure is a replication's, with 100 examples; here 30. In float64 the "
-        "difference is below 1e-12.",
+        note="The reported figure is a replication's, with 100 examples; here 30. It is not said "
+        "whether it is of predictions or of losses. In float64 the difference is below 1e-12.",
     )

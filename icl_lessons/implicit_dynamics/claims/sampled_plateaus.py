@@ -2,20 +2,12 @@
 
 import numpy as np
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.declare import Evidence, passed, result_of, words
+from icl_lessons.implicit_dynamics.claims.training_plateaus import measured_claim
 from icl_lessons.runtime import Scale
 
-PAGE = "implicit_dynamics/training_dynamics"
-PAPER = "zhang2025training"
 
-
-def _measured(name: str, where: str, says: str):
-    return claim(
-        f"zhangy2025-{name}", paper=PAPER, where=where, kind="experiment", says=says, chapter=PAGE
-    )
-
-
-@_measured(
+@measured_claim(
     "sampled-prompts",
     "simulations",
     "Whole attention layers on 5000 prompts do as the theory says: merged heads drop once, "
@@ -35,7 +27,7 @@ def sampled_prompts(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "other-blocks",
     "the setting",
     "The blocks that the theory starts at 0 and leaves there play no part after training.",
@@ -51,9 +43,9 @@ def other_blocks(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "other-blocks-random",
-    "the start of training",
+    "not in the paper; its start of training, made random in all blocks",
     "Started small and random like the rest, those blocks play no part either.",
 )
 def other_blocks_random(scale: Scale) -> Evidence:
@@ -69,7 +61,7 @@ def other_blocks_random(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "softmax",
     "softmax attention",
     "Softmax attention shows the same difference: one drop with merged heads, several with "

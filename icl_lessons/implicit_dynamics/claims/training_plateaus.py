@@ -93,7 +93,8 @@ def _identity(name: str, where: str, says: str):
     return register
 
 
-def _measured(name: str, where: str, says: str):
+def measured_claim(name: str, where: str, says: str):
+    """Declare a claim that is measured, on samples or on runs of training."""
     return claim(
         f"zhangy2025-{name}", paper=PAPER, where=where, kind="experiment", says=says, chapter=PAGE
     )
@@ -270,9 +271,9 @@ def regression(case: Case) -> float:
 # --- without a result ---------------------------------------------------------------------------
 
 
-@_measured(
+@measured_claim(
     "expected-loss",
-    "the setting",
+    "not in the paper; the expected loss of its setting",
     "The expected loss of a layer is a quadratic function of M alone, with E S^2 in it.",
 )
 def expected_loss(scale: Scale) -> Evidence:
@@ -297,9 +298,9 @@ def expected_loss(scale: Scale) -> Evidence:
     )
 
 
-@_measured(
+@measured_claim(
     "conserved-drift",
-    "separate key and query of rank one",
+    "not in the paper; its conserved quantities at finite steps",
     "What the flow conserves drifts in proportion to the step size once steps are finite.",
 )
 def conserved_drift(scale: Scale) -> Evidence:

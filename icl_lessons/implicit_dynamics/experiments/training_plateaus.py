@@ -12,15 +12,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from icl_lessons.declare import experiment, words
-from icl_lessons.estimators.preconditioned_law import preconditioned_population_loss
+from icl_lessons.implicit_dynamics.experiments.resting_layers import early_stops, regressions
 from icl_lessons.implicit_dynamics.figures import training_plateaus as figures
 from icl_lessons.implicit_dynamics.plateau_detector import Rests, find_rests
 from icl_lessons.implicit_dynamics.training_plateaus import (
     Flow,
     MergedHeads,
-    PrincipalComponentRegression,
     SeparateHeads,
-    attention_matrices,
     fixed_point,
     gradient_flow,
     in_random_basis,
@@ -32,14 +30,10 @@ from icl_lessons.implicit_dynamics.training_plateaus import (
     shrinkage,
     stack_heads,
 )
-from icl_lessons.models.attention import linear_attention
-from icl_lessons.models.tokens import joint_tokens
 from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
-from icl_lessons.tasks.regression import LinearRegression
 
-START_SEED, BASIS_SEED, TEST_SEED = 2_501_000, 2_502_000, 2_503_000
+START_SEED, BASIS_SEED = 2_501_000, 2_502_000
 LEARNT = 0.02  # of its end: a direction counts as begun, and its head as aligned
-TASKS = ("all directions", "two largest", "two smallest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,69 +285,6 @@ def _learned_times(config: TrainingPlateausConfig, ends: Tensor) -> Float[np.nda
     return torch.where(learned.any(0), times, torch.nan).numpy()
 
 
-def _prompt_components(batch, components: int) -> Tensor:
-    """Principal component regression with the components of each prompt's own inputs."""
-    n = batch.xs.shape[1]
-    values, vectors = torch.linalg.eigh(batch.xs.mT @ batch.xs / n)
-    kept = vectors[..., -components:]
-    inverse = kept / values[:, None, -components:] @ kept.mT
-    return batch.ys.mT @ batch.xs / n @ inverse @ batch.x_query.mT
-
-
-def _regressions(config, covariances: Tensor, products: list[dict[int, Tensor]]) -> dict:
-    """The resting layer beside principal component regressions, on sampled contexts."""
-    n, d = config.n_context, config.d
-    gaps = {name: np.full((d, len(config.seeds)), np.nan) for name in ("layer", "gap", "loss")}
-    for j, (covariance, resting) in enumerate(zip(covariances, products, strict=True)):
-        rows = tuple(map(tuple, covariance.tolist()))
-        batch = LinearRegression(d=d, input_law="normal", covariance=rows).sample(
-            config.n_test, n, generator=seeded(TEST_SEED + j), dtype=torch.float64
-        )
-        for m, product in resting.items():
-            if m == 0:
-                continue
-            layer = MergedHeads(product.new_ones(1), product[None])
-            tokens = joint_tokens(*batch.context)
-            seen = linear_attention(tokens, *attention_matrices(layer, n))[:, -1:, -1:]
-            meant = PrincipalComponentRegression(covariance, m)(*batch.context)
-            other = _prompt_components(batch, m)
-            size = meant.square().mean()
-            gaps["layer"][m - 1, j] = (seen - meant).square().mean() / size
-            gaps["gap"][m - 1, j] = (seen - other).square().mean() / size
-            gaps["loss"][m - 1, j] = (other - batch.y_query).square().mean()
-    return {
-        "regression_gap": gaps["layer"],
-        "prompt_gap": gaps["gap"],
-        "prompt_loss": gaps["loss"],
-    }
-
-
-def _early_stops(
-    config, covariances: Tensor, bases: Tensor, products: list[dict[int, Tensor]]
-) -> dict:
-    """Exact test losses of the resting layer with noisy labels, and with tasks in a subspace."""
-    n, d = config.n_context, config.d
-    noise = np.full((len(config.noises), d + 1, len(products)), np.nan)
-    tasks = np.full((len(TASKS), d + 1, len(products)), np.nan)
-    for j, (covariance, basis, resting) in enumerate(
-        zip(covariances, bases, products, strict=True)
-    ):
-        large, small = basis[:, :2] @ basis[:, :2].T, basis[:, -2:] @ basis[:, -2:].T
-        laws = (torch.eye(d, dtype=torch.float64), large, small)
-        for m, product in resting.items():
-            for i, variance in enumerate(config.noises):
-                noise[i, m, j] = 2 * preconditioned_population_loss(
-                    product, covariance, n, variance
-                )
-            for i, law in enumerate(laws):
-                tasks[i, m, j] = (
-                    2
-                    * preconditioned_population_loss(product, covariance, n, task_variance=law)
-                    / (law @ covariance).trace()
-                )
-    return {"noises": np.array(config.noises), "noise_losses": noise, "task_losses": tasks}
-
-
 @experiment(
     "training_plateaus",
     paper="zhang2025training",
@@ -430,6 +361,6 @@ def training_plateaus(config: TrainingPlateausConfig) -> TrainingPlateausResult:
             end_gap=(gap / target.flatten(1).norm(dim=1)).numpy(),
             **_sizes(config, covariances, flow),
             learned_times=_learned_times(config, ends),
-            **_regressions(config, covariances, resting),
-            **_early_stops(config, covariances, bases, resting),
+            **regressions(covariances, resting, n, n_test=config.n_test),
+            **early_stops(covariances, bases, resting, n, noises=config.noises),
         )

@@ -21,9 +21,9 @@ def draw_agreement(ax: Axes, result: "GenerationResult") -> None:
     ax.plot(steps, np.ones(len(steps)), label="made again", **LINE_STYLES["exact"])
     for reader, label, color, style in (
         (1, "kept, text since visible", TRAINED, "-"),
-        (3, "no update, the same text", COLORS["other"], "-"),
+        (3, "no update, the same text", COLORS["other"], (0, (3, 1, 1, 1))),
         (0, "kept, query alone", TRAINED, (0, (5, 2))),
-        (2, "no update, query alone", COLORS["other"], (0, (5, 2))),
+        (2, "no update, query alone", COLORS["other"], (0, (1, 1.4))),
     ):
         rows = result.agreement[:, reader]
         band(ax, steps, rows, color=color, label=label, linestyle=style)
@@ -48,8 +48,8 @@ def draw_change(ax: Axes, result: "GenerationResult") -> None:
     ax.text(steps[-1], 2**0.5 + 0.15, "line: nothing shared", ha="right", va="bottom", fontsize=9)
     for layer, value in enumerate(np.nanmean(result.returned, 0)):
         ax.plot(
-            steps[-1], value, "osv"[layer % 3], color=COLORS["bayesian"],
-            label="same token, one cycle on" if layer == 0 else None,
+            steps[-1], value, "osv"[layer % 3], color=COLORS["bayesian"], linestyle="none",
+            label=f"block {layer + 1}, same token one cycle on",
         )  # fmt: skip
     ax.set(
         xlabel="from this token to the next",

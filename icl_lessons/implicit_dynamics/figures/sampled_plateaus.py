@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from icl_lessons.figures import COLORS, LINE_STYLES, use_style
+from icl_lessons.implicit_dynamics.figures.training_plateaus import ON_LINES
 
 if TYPE_CHECKING:
     from icl_lessons.implicit_dynamics.experiments.sampled_plateaus import SampledPlateausResult
@@ -28,7 +29,7 @@ def draw_sampled_losses(ax: Axes, result: "SampledPlateausResult") -> None:
             ax.plot(steps, curve, label=None if j else name, alpha=0.45 if j else 1.0, **line)
     ax.set(xscale="log", xlim=(20, result.steps[1][-1]), ylim=(0, 1.08))
     ax.set(xlabel="steps of gradient descent", ylabel="training loss, E (ŷ − y)²")
-    ax.legend(loc="lower left", title="key and query")
+    ax.legend(loc="lower left", title="key and query", **ON_LINES)
 
 
 def draw_shares(ax: Axes, result: "SampledPlateausResult") -> None:
@@ -79,7 +80,7 @@ def draw_softmax_losses(ax: Axes, result: "SoftmaxPlateausResult") -> None:
             ax.plot(steps, curve, label=None if j else name, alpha=0.45 if j else 1.0, **line)
     ax.set(xscale="log", xlim=(8, result.losses[1].shape[1]), ylim=(0, 1.12))
     ax.set(xlabel="steps of gradient descent", ylabel="training loss, E (ŷ − y)²")
-    ax.legend(loc="lower left", title="key and query")
+    ax.legend(loc="lower left", title="key and query", **ON_LINES)
 
 
 def softmax_plateaus(result: "SoftmaxPlateausResult") -> Figure:

@@ -74,7 +74,8 @@ def draw_plane(ax: Axes, result: "TokenControlsResult") -> None:
         strict=True,
     ):
         ax.plot(*path.T, marker=".", label=label, color=color, **LINE_STYLES[style])
-        ax.annotate("all read", path[-1], textcoords="offset points", xytext=(5, -3), fontsize=8)
+        ax.annotate("all read", path[-1], textcoords="offset points", xytext=(-6, -3), ha="right",
+                    fontsize=8)  # fmt: skip
     ax.plot(0, 0, "o", color=COLORS["exact"])
     ax.annotate("W₀", (0, 0), textcoords="offset points", xytext=(5, 5))
     ax.set(xlabel="first principal direction", ylabel="second", aspect="equal")

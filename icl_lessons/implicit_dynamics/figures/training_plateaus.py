@@ -20,6 +20,8 @@ HUES = [
     COLORS[name] for name in ("implicit_dynamics", "gradient_descent", "bayesian", "development")
 ]
 MARKS = "osD^v<>P"
+# Of a legend that has to stand on lines: the page's own ground below it.
+ON_LINES = {"frameon": True, "facecolor": COLORS["page"], "edgecolor": "none", "framealpha": 1}
 
 
 def _plateau_lines(ax: Axes, plateaus: np.ndarray, x: float) -> None:
@@ -39,7 +41,7 @@ def draw_losses(ax: Axes, result: "TrainingPlateausResult") -> None:
         ax.plot(result.times, separate, color=TRAINED, label=None if j else "separate",
                 linewidth=2.0, **first)  # fmt: skip
     ax.set(xlabel="training time, in τ", ylabel="loss, E (ŷ − y)²")
-    ax.legend(loc="lower left", title="key and query")
+    ax.legend(loc="lower left", title="key and query", **ON_LINES)
 
 
 def draw_strengths(ax: Axes, result: "TrainingPlateausResult") -> None:
@@ -115,7 +117,7 @@ def draw_early_stops(ax: Axes, result: "TrainingPlateausResult") -> None:
             [best], [losses[i, best]], marker=mark, color=COLORS["gradient_descent"], markersize=9
         )
         name = f"noise {result.noises[i]:g}"
-        label_line(ax, float(components[-1]), losses[i, -1], name, TRAINED)
+        label_line(ax, components[-1] + 0.1, losses[i, -1], name, TRAINED)
     ax.set(xlabel="components at the plateau", ylabel="test loss, E (ŷ − w·x)²", ylim=(0, None))
     ax.set(xticks=components, xlim=(-0.2, components[-1] + 1.1))
 
