@@ -33,6 +33,7 @@ from icl_lessons.models.transformer import Transformer, TransformerConfig
 from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
 from icl_lessons.tasks.regression import LinearRegression
 from icl_lessons.training import TrainingConfig, train
+from icl_lessons.training.loop import START, stream
 from icl_lessons.types import Batch
 from icl_lessons.zoo import State, models_from, recipe
 
@@ -329,7 +330,7 @@ def block_by_block(config: BlockByBlockConfig) -> BlockByBlockResult:
     )
     with one_thread():
         models = models_from(config.build(seeded(0)), weights(config.training))
-        fresh = [config.build(seeded(seed)).requires_grad_(False) for seed in config.seeds]
+        fresh = [config.build(stream(seed, START)).requires_grad_(False) for seed in config.seeds]
         groups = []
         for group in (models, fresh):
             rows = [_measured(model, batch) for model in group]

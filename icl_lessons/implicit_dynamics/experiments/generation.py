@@ -28,6 +28,7 @@ from icl_lessons.models.sequence import SequenceTransformer, SequenceTransformer
 from icl_lessons.runtime import Scale, check_integer, check_number, one_thread, seeded
 from icl_lessons.tasks.hidden_markov import HMMMixture
 from icl_lessons.training import TrainingConfig, next_token_loss, train
+from icl_lessons.training.loop import START, stream
 from icl_lessons.zoo import State, models_from, recipe
 
 TEST_SEED = 2_507_161
@@ -174,10 +175,10 @@ class GenerationResult:
             along the text written with it, ``[seeds, readers, steps]``.
         distance: mean total variation distance of the two distributions there.
         written: share of tokens equal where each way writes by itself, ``[seeds, 2, steps]``.
-        untrained_agreement: ``agreement`` of decoders that were never trained.
+        untrained_agreement: ``agreement`` of the same decoders before training.
         change, left, right_vector: from one step's updates to the next: median relative change and
             median cosines, ``[seeds, layers, steps - 1]``.
-        untrained_change: ``change`` of decoders that were never trained.
+        untrained_change: ``change`` of the same decoders before training.
         returned: median change from the first step's updates to those one cycle later, where the
             query is the same token again, ``[seeds, layers]``; NaN where no text went round.
         relative_size: median of ``|Delta|_F / |W|_F`` at the first step, ``[seeds, layers]``.
@@ -302,7 +303,7 @@ def generation(config: GenerationConfig) -> GenerationResult:
             config.seeds, models_from(config.build(seeded(0)), state), strict=True
         ):
             model = model.double().requires_grad_(False)
-            untrained = config.build(seeded(seed)).double().requires_grad_(False).eval()
+            untrained = config.build(stream(seed, START)).double().requires_grad_(False).eval()
             measured.append(_measured(config, model, untrained))
             models.append(model)
     stacked = {name: np.stack([m[name].numpy() for m in measured]) for name in measured[0]}

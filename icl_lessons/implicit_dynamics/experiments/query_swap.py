@@ -179,7 +179,7 @@ def query_swap(config: QuerySwapConfig) -> QuerySwapResult:
         for seed, trained in zip(
             config.seeds, models_from(config.build(seeded(0)), state), strict=True
         ):
-            trained, untrained = trained.double(), config.build(seeded(seed)).double()
+            trained, untrained = trained.double(), config.untrained(seed).double()
             measured.append(
                 _swapped(config, trained, seeded(TEST_SEED))
                 | _joint(config, trained, seeded(TEST_SEED + 1))
