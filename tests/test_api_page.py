@@ -15,6 +15,7 @@ ROOMS = (
     "bayesian",
     "mesa_optimization",
     "implicit_dynamics",
+    "language_models",
 )
 
 

@@ -1,0 +1,1 @@
+"""What the papers of this room assert, each with a check: one module for each idea."""
