@@ -69,7 +69,7 @@ def tokens_of(n, seed, width=5, batch=2):
     form=st.sampled_from(FORMS),
     layers=st.integers(1, 4),
     n=st.integers(1, 7),
-    width=st.integers(2, 6),
+    width=st.integers(3, 6),  # of two numbers a layer norm leaves nothing but signs
     seed=st.integers(0, 2**20),
     data=st.data(),
 )
@@ -78,11 +78,11 @@ def test_a_stack_needs_no_token_whose_updates_are_made(form, layers, n, width, s
     streams = stack_streams(blocks, tokens)
     changes = stack_update(blocks, tokens[:, :-1], tokens[:, -1])
     assert torch.equal(changes.streams, streams[:, :, -1])
-    assert relative_error(run_updated(blocks, changes, tokens[:, -1]), streams[:, :, -1]) < 1e-12
+    assert relative_error(run_updated(blocks, changes, tokens[:, -1]), streams[:, :, -1]) < 1e-10
     gone = data.draw(st.integers(0, n - 1))
     own = [updates_at(blocks, streams, i, range(gone)) for i in range(gone, n)]
     left = run_visible(blocks, own, tokens[:, gone:])
-    assert relative_error(left, streams[:, :, gone:]) < 1e-12
+    assert relative_error(left, streams[:, :, gone:]) < 1e-10  # norms of nearly equal numbers
 
 
 @settings(max_examples=15, deadline=None)
