@@ -53,7 +53,7 @@ class WeightUpdateExplorer(DrawnExplorable):
 
     A point `p` of the plane becomes the token `R (p, 1)` of width 4; the query attends by softmax
     over the context's tokens and itself, `A(C, x)`; an MLP with 6 hidden units reads that, its
-    first matrix is `W`. The update that stands for the context [dherin2025learning, theorem 2.2]:
+    first matrix is `W`. The update that stands for the context [dherin2025learning, theorem 2.2]::
 
         Delta = W (A(C, x) - A(x)) A(x)^T / |A(x)|^2
 
