@@ -70,7 +70,7 @@ def remade(scale: Scale) -> Evidence:
     paper=DHERIN,
     where="theorem 2.2 with Y the prompt, at every generated token",
     kind="identity",
-    says="The prompt can be replaced once and for all if every token keeps the updates of its own.",
+    says="The prompt can leave the text if every token keeps updates of its own, made from the prompt.",
     chapter=PAGE,
 )
 def own_updates(scale: Scale) -> Evidence:
