@@ -70,7 +70,7 @@ def remade(scale: Scale) -> Evidence:
     paper=DHERIN,
     where="theorem 2.2 with Y the prompt, at every generated token",
     kind="identity",
-    says="The prompt can leave the text if every token keeps updates of its own, made from the prompt.",
+    says="A prompt can leave the text if each token keeps its own updates, made from the prompt.",
     chapter=PAGE,
 )
 def own_updates(scale: Scale) -> Evidence:
