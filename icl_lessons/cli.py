@@ -26,11 +26,22 @@ def run(
     out: Annotated[
         str, typer.Option(help="Folder for the record (JSON) and the figure")
     ] = "results",
+    model: Annotated[
+        str | None, typer.Option(help="A model of the hub, or its folder, for language models")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder of TASK.jsonl files for that model; else the hub")
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Tasks for that model, with commas: agnews,sst2,cb,rte")
+    ] = None,
 ) -> None:
     """Run one experiment and write its result, configuration, versions and figure."""
     from icl_lessons.ledger import run_experiment
 
-    record = run_experiment(name, scale, device=device, out=out)
+    changes: dict = {"model": model, "data": data, "tasks": tasks and tuple(tasks.split(","))}
+    given = {field: value for field, value in changes.items() if value is not None}
+    record = run_experiment(name, scale, device=device, out=out, changes=given)
     typer.echo(
         f"{name} at scale {scale} took {record.seconds:.1f} s on {record.provenance['device']}"
     )

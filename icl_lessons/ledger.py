@@ -10,7 +10,7 @@ import os
 import pkgutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -323,6 +323,7 @@ def run_experiment(
     device: str | None = None,
     out: str | os.PathLike | None = None,
     seeds: tuple[int, ...] | None = None,
+    changes: Mapping[str, Any] | None = None,
 ) -> Record:
     """Run a declared experiment and, if asked, write its record and figure.
 
@@ -333,9 +334,12 @@ def run_experiment(
         out: a folder, made if absent, for ``NAME.SCALE.json`` and ``NAME.SCALE.svg``; it is
             tried before the run, so that hours of work are not lost to a mistyped path.
         seeds: in place of the configuration's.
+        changes: other fields of the configuration, by name, such as the ``model`` of a study of
+            language models.
 
     Raises:
-        ValueError: a name, scale or device that does not exist, or a folder that cannot be used.
+        ValueError: a name, scale, device or field that does not exist, or a folder that cannot be
+            used.
     """
     experiments = collect_experiments()
     check_choice("name", name, tuple(experiments))
@@ -353,6 +357,11 @@ def run_experiment(
     config = dataclasses.replace(declared.configs[Scale(scale)], device=str(on))
     if seeds is not None:
         config = dataclasses.replace(config, seeds=tuple(seeds))
+    known = [field.name for field in dataclasses.fields(config)]
+    if unknown := [name for name in changes or {} if name not in known]:
+        raise ValueError(f"{unknown[0]}: {name!r} has no such setting; it has {', '.join(known)}")
+    if changes:
+        config = dataclasses.replace(config, **changes)
     start = time.perf_counter()
     result = declared.run.__wrapped__(config)  # now, whatever was run before
     record = Record(

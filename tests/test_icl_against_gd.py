@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from icl_lessons.cli import app
 from icl_lessons.declare import result_of
 from icl_lessons.language_models.experiments.icl_against_gd import (
     IN_CONTEXT,
@@ -14,11 +16,11 @@ from icl_lessons.language_models.experiments.icl_against_gd import (
     ZERO_SHOT,
     ICLAgainstGDConfig,
     Rival,
-    icl_against_gd,
 )
 from icl_lessons.language_models.figures import icl_against_gd as figures
 from icl_lessons.language_models.subjects import COURSE_TASKS, course_prompts, subject
-from icl_lessons.runtime import Scale, one_thread
+from icl_lessons.ledger import run_experiment
+from icl_lessons.runtime import Scale
 
 
 @pytest.fixture(scope="module")
@@ -104,18 +106,9 @@ def test_the_same_study_on_a_pretrained_model(tmp_path, tokenizer_of):
     )
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    with one_thread():
-        result = icl_against_gd.__wrapped__(
-            ICLAgainstGDConfig(
-                model=str(tmp_path / "model"),
-                data=str(tmp_path),
-                tasks=("sst2",),
-                n_demonstrations=(2,),
-                epochs=4,
-                every=2,
-                n_queries=6,
-            )
-        )
+    small = {"n_demonstrations": (2,), "epochs": 4, "every": 2, "n_queries": 6}
+    settings = {"model": str(tmp_path / "model"), "data": str(tmp_path), "tasks": ("sst2",)}
+    result = run_experiment("icl_against_gd", changes=settings | small, device="cpu").result
     assert result.labels == (2,) and result.accuracy.shape == (1, 9, 1, 3, 3)
     assert (result.last("overlap_cosine", IN_CONTEXT) == 1).all()
     assert result.last("overlap_cosine", "descent, rate .03").max() < 1
@@ -125,6 +118,7 @@ def test_the_same_study_on_a_pretrained_model(tmp_path, tokenizer_of):
     "changes, said",
     [
         ({"tasks": ("weather",)}, "tasks: got 'weather'"),
+        ({"model": "gpt2", "tasks": ("topic",)}, "tasks: got 'topic'; use one of 'agnews'"),
         ({"every": 30}, "does not divide epochs"),
         ({"n_queries": 0}, "n_queries"),
     ],
@@ -132,6 +126,18 @@ def test_the_same_study_on_a_pretrained_model(tmp_path, tokenizer_of):
 def test_what_cannot_be_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         ICLAgainstGDConfig(**changes)
+
+
+def test_a_pretrained_model_is_asked_about_the_four_data_sets():
+    assert ICLAgainstGDConfig(model="gpt2").tasks == ("agnews", "sst2", "cb", "rte")
+
+
+def test_the_command_takes_a_model_and_names_what_is_missing(tmp_path):
+    asked = ["run", "icl_against_gd", "--model", str(tmp_path / "none"), "--out", str(tmp_path)]
+    done = CliRunner().invoke(app, asked)
+    assert isinstance(done.exception, OSError) and "could not be loaded" in str(done.exception)
+    done = CliRunner().invoke(app, ["run", "one_layer_one_step", "--model", "gpt2"])
+    assert "'one_layer_one_step' has no such setting" in str(done.exception)
 
 
 def test_tasks_are_the_attributes_and_their_contrary_mappings():

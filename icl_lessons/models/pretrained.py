@@ -75,6 +75,16 @@ class PretrainedLM(nn.Module):
         return self.model.config.num_hidden_layers
 
     @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder blocks, from below.
+
+        Raises:
+            ValueError: a family that the adapter does not know.
+        """
+        check_choice("model.config.model_type", self.family, tuple(FAMILIES))
+        return self.model.get_submodule(FAMILIES[self.family][0])
+
+    @property
     def family(self) -> str:
         """``transformers``' name of the architecture."""
         return self.model.config.model_type

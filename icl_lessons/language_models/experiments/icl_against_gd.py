@@ -18,6 +18,7 @@ from icl_lessons.declare import experiment
 from icl_lessons.language_models.figures import icl_against_gd as figures
 from icl_lessons.language_models.fine_tuning import FineTuning, answer_law, fine_tune
 from icl_lessons.language_models.subjects import COURSE, COURSE_TASKS, Subject, subject
+from icl_lessons.language_models.text_tasks import HUB
 from icl_lessons.measures.distributions import (
     accuracy_over_vocabulary,
     overlap_cosine_similarity,
@@ -79,6 +80,9 @@ PAPER_RIVALS = tuple(
 )
 
 
+ASKED_OF_COURSE = ("topic", "stance", "kind", "stance contrary")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ICLAgainstGDConfig:
     """Settings of :func:`icl_against_gd`, all of which its figures depend on.
@@ -86,7 +90,7 @@ class ICLAgainstGDConfig:
     Attributes:
         model: ``"course"``, or the name or folder of a pretrained model.
         data: for a pretrained model, a folder of files such as ``sst2.jsonl``; the hub if ``None``.
-        tasks: of the subject.
+        tasks: of the subject; for a pretrained model the four data sets if none are named.
         n_demonstrations: in a prompt.
         rivals: ways to fine-tune.
         epochs, every: passes over the demonstrations, and how often the answers are looked at.
@@ -97,7 +101,7 @@ class ICLAgainstGDConfig:
 
     model: str = COURSE
     data: str | None = None
-    tasks: tuple[str, ...] = ("topic", "stance", "kind", "stance contrary")
+    tasks: tuple[str, ...] = ASKED_OF_COURSE
     n_demonstrations: tuple[int, ...] = (1, 2, 4, 8)
     rivals: tuple[Rival, ...] = RIVALS
     epochs: int = 200
@@ -112,9 +116,10 @@ class ICLAgainstGDConfig:
             check_integer(name, getattr(self, name), at_least=1)
         if self.epochs % self.every:
             raise ValueError(f"every: {self.every} does not divide epochs = {self.epochs}")
-        if self.model == COURSE:
-            for task in self.tasks:
-                check_choice("tasks", task, COURSE_TASKS)
+        if self.model != COURSE and self.tasks == ASKED_OF_COURSE:
+            object.__setattr__(self, "tasks", tuple(HUB))
+        for task in self.tasks:
+            check_choice("tasks", task, COURSE_TASKS if self.model == COURSE else tuple(HUB))
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -240,7 +245,6 @@ def icl_against_gd_measures(config: ICLAgainstGDConfig) -> State:
         Scale.LESSON: ICLAgainstGDConfig(),
         Scale.PAPER: ICLAgainstGDConfig(
             model="huggyllama/llama-7b",
-            tasks=("agnews", "sst2", "cb", "rte"),
             rivals=PAPER_RIVALS,
             every=20,
             n_queries=200,
