@@ -46,12 +46,12 @@ class Evidence:
         note: one sentence that a reader of the figure needs.
     """
 
-    measured: float
-    bound: float
+    measured: float | int
+    bound: float | int
     unit: str
     comparison: Comparison = "at most"
-    partial_bound: float | None = None
-    reported: float | None = None
+    partial_bound: float | int | None = None
+    reported: float | int | None = None
     samples: tuple[int, int] | None = None
     note: str = ""
 
@@ -62,7 +62,7 @@ class Evidence:
         if self.samples is not None and not 0 <= self.samples[0] <= self.samples[1] != 0:
             raise ValueError(f"samples: got {self.samples}; use (passed, total), total above 0")
 
-    def _meets(self, bound: float) -> bool:
+    def _meets(self, bound: float | int) -> bool:
         value = abs(self.measured) if self.comparison == "within" else self.measured
         return value >= bound if self.comparison == "at least" else value <= bound
 
