@@ -64,7 +64,7 @@ class Evidence:
 
     def _meets(self, bound: float | int) -> bool:
         value = abs(self.measured) if self.comparison == "within" else self.measured
-        return value >= bound if self.comparison == "at least" else value <= bound
+        return bool(value >= bound if self.comparison == "at least" else value <= bound)
 
     @property
     def verdict(self) -> str:

@@ -81,7 +81,7 @@ def small_scores(scale: Scale) -> Evidence:
             (slope,) = torch.autograd.grad(answer, omega, retain_graph=True)
             worst = max(worst, relative_error(slope, expected[None]))
     return Evidence(
-        measured=worst,
+        measured=float(worst),
         bound=1e-10,
         unit=RELATIVE_ERROR,
         note="The derivative of one head by the size of its scores at 0, by automatic "
@@ -109,7 +109,7 @@ def error_of_small_scores(scale: Scale) -> Evidence:
         gaps.append(((heads(*context) - step).norm() / step.norm()).item())
     ratio = gaps[0] / gaps[1]
     return Evidence(
-        measured=ratio / 25 - 1,
+        measured=float(ratio / 25 - 1),
         bound=0.1,
         comparison="within",
         unit="gap at omega = 0.05 over gap at 0.01, divided by 25, less 1",
@@ -135,7 +135,7 @@ def shift_invariance(scale: Scale) -> Evidence:
         step = GradientDescent(1.0)
         seen.append(relative_error(step(*moved), step(*batch.context)))
     return Evidence(
-        measured=worst,
+        measured=float(worst),
         bound=1e-10,
         unit=RELATIVE_ERROR,
         note=f"30 random sizes, the constant 3; a plain step moves by {min(seen):.2f} or more of "
@@ -161,7 +161,7 @@ def outputs_are_best(scale: Scale) -> Evidence:
         (gradient,) = torch.autograd.grad(approximate_loss(best, omega, **LAW), best)
         worst = max(worst, (gradient.abs().max() / omega.abs().max()).item())
     return Evidence(
-        measured=worst,
+        measured=float(worst),
         bound=1e-10,
         unit="largest entry of the gradient over that of omega, float64",
         note="30 random pairs and triples of heads.",
@@ -185,7 +185,7 @@ def entry_by_entry(scale: Scale) -> Evidence:
     wrong = torch.linalg.solve(products + share * torch.linalg.matrix_exp(5 * products), omega)
     losses = [approximate_loss(mu, omega, **LAW).item() for mu in (best, wrong)]
     return Evidence(
-        measured=abs(wrong[0] / best[0] - 1).item(),
+        measured=float(abs(wrong[0] / best[0] - 1).item()),
         bound=0.02,
         comparison="at least",
         unit="difference of mu with the matrix exponential from mu*, over mu*, at omega = +-0.33",
@@ -211,7 +211,7 @@ def one_example(scale: Scale) -> Evidence:
         worst = max(worst, relative_error(fewer, DebiasedDescent(1.0)(*batch.context)))
     losses = [best_step(**LAW, debiased=debiased).loss for debiased in (False, True)]
     return Evidence(
-        measured=worst,
+        measured=float(worst),
         bound=1e-12,
         unit=RELATIVE_ERROR,
         note="30 random sizes: the N - 1 contrasts (Helmert) of normal examples are normal "
@@ -242,7 +242,7 @@ def one_sign_is_a_minimum(scale: Scale) -> Evidence:
     curvature = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, point))
     one = point[:1], 2 * point[2:3]
     return Evidence(
-        measured=curvature[0].item(),
+        measured=float(curvature[0].item()),
         bound=-1e-6,
         comparison="at least",
         unit="smallest eigenvalue of the Hessian in omega and mu, where the gradient is 0",

@@ -32,7 +32,7 @@ def one_head_cannot(scale: Scale) -> Evidence:
     losses = result.loss[:, result.trained_at]
     ratio = losses[result.row(1)] / losses[result.row(2, "opposite")]
     return Evidence(
-        measured=ratio.min().item(),
+        measured=float(ratio.min().item()),
         bound=1.4,
         comparison="at least",
         unit=LOSS + " of one head over that of two opposite heads, lowest seed",
@@ -56,7 +56,7 @@ def more_heads_add_little(scale: Scale) -> Evidence:
     gain = 1 - losses[result.row(4)] / losses[two]
     size = np.abs(result.omega[[two, result.row(4)]])
     return Evidence(
-        measured=gain.max().item(),
+        measured=float(gain.max().item()),
         bound=0.03,
         unit="1 - loss of four heads over that of two opposite heads, largest of the seeds",
         samples=passed(gain <= 0.03),
@@ -78,7 +78,7 @@ def near_debiased_descent(scale: Scale) -> Evidence:
     debiased = result.both_signs(result.from_debiased)
     plain = result.both_signs(result.from_plain)
     return Evidence(
-        measured=debiased.max().item(),
+        measured=float(debiased.max().item()),
         bound=0.1,
         partial_bound=0.2,
         unit="root mean square difference of predictions over their size, worst layer with both "
@@ -101,7 +101,7 @@ def near_one_step(scale: Scale) -> Evidence:
     ratio = result.both_signs(result.loss[:, result.trained_at]) / result.plain[result.trained_at]
     linear = result.loss[-1, result.trained_at] / result.plain[result.trained_at]
     return Evidence(
-        measured=ratio.max().item(),
+        measured=float(ratio.max().item()),
         bound=1.1,
         unit=LOSS + " over that of the best plain step, worst layer with both signs",
         samples=passed(ratio <= 1.1),
@@ -123,7 +123,7 @@ def not_bayes(scale: Scale) -> Evidence:
     noise = result.zero - 1
     above = (result.debiased - noise) / (result.ridge - noise)
     return Evidence(
-        measured=ratio.min().item(),
+        measured=float(ratio.min().item()),
         bound=1.5,
         comparison="at least",
         unit=LOSS + " over that of ridge at the Bayes penalty, best layer",
@@ -147,7 +147,7 @@ def longer_contexts(scale: Scale) -> Evidence:
     four, linear = result.loss[result.row(4), -1], result.loss[-1, -1]
     ratio = four / result.undivided[-1]
     return Evidence(
-        measured=ratio.max().item(),
+        measured=float(ratio.max().item()),
         bound=0.5,
         unit=f"{LOSS} of four heads over linear attention whose sum is not divided, N = "
         f"{result.lengths[-1]}, trained at {result.lengths[result.trained_at]}",
@@ -169,7 +169,7 @@ def debiasing_no_gain(scale: Scale) -> Evidence:
     result = _result(scale)
     ratio = result.debiased / result.plain
     return Evidence(
-        measured=ratio[result.trained_at].item(),
+        measured=float(ratio[result.trained_at].item()),
         bound=1.0,
         comparison="at least",
         unit=f"{LOSS} of the best debiased step over the best plain one, exact, N = "
@@ -195,7 +195,7 @@ def smaller_scores(scale: Scale) -> Evidence:
     ahead = np.interp(trained, result.scores, best)
     path = np.nanmean(np.abs(result.kept_omega[row]), (1, 2))
     return Evidence(
-        measured=(best[0] / ahead).item(),
+        measured=float((best[0] / ahead).item()),
         bound=0.99,
         unit=f"loss of two heads with |omega| = {result.scores[0]:g} over that at the trained "
         f"{trained:.2f}, best mu for each",
@@ -218,7 +218,7 @@ def approximate_loss_too_low(scale: Scale) -> Evidence:
     approximate = result.both_signs(result.approximate)
     ratio = approximate / result.both_signs(result.loss[:, result.trained_at])
     return Evidence(
-        measured=ratio.max().item(),
+        measured=float(ratio.max().item()),
         bound=0.95,
         unit="approximate over measured loss at the trained omega and mu, largest layer with both "
         "signs",
@@ -241,7 +241,7 @@ def other_lengths(scale: Scale) -> Evidence:
     four = result.loss[result.row(4)] / result.debiased[:, None]
     linear = result.loss[-1] / result.plain[:, None]
     return Evidence(
-        measured=four.max().item(),
+        measured=float(four.max().item()),
         bound=1.1,
         partial_bound=1.2,
         unit=LOSS + " of four heads over that of the debiased step tuned to each length, largest",
@@ -268,7 +268,7 @@ def constant_unseen(scale: Scale) -> Evidence:
     plain = rise[result.shifted.index(PLAIN)].mean()
     share = rise[rows] / plain
     return Evidence(
-        measured=share.max().item(),
+        measured=float(share.max().item()),
         bound=0.1,
         unit=f"rise of E (y_hat - w.x)^2 with the constant {result.label_shifts[-1]:g}, over that "
         "of the best plain step, worst layer",
@@ -292,7 +292,7 @@ def mean_of_inputs(scale: Scale) -> Evidence:
     four, linear = loss[result.row(4)], loss[len(result.designs) - 1]
     plain, debiased = (loss[result.shifted.index(name)].mean() for name in (PLAIN, DEBIASED))
     return Evidence(
-        measured=(four / linear).max().item(),
+        measured=float((four / linear).max().item()),
         bound=0.5,
         unit=f"E (y_hat - w.x)^2 + noise of four heads over linear attention, inputs with a mean "
         f"of length {result.input_shifts[-1]:g}, worst seed",

@@ -35,7 +35,7 @@ def scores_are_the_identity(scale: Scale) -> Evidence:
         _own(result.stray[row]) for row in (result.row(1), result.row(2, "opposite"), result.row(4))
     )
     return Evidence(
-        measured=two.max().item(),
+        measured=float(two.max().item()),
         bound=0.1,
         unit="|W - omega I| over |W|, Frobenius, two heads from the opposite start, worst head",
         samples=passed(two <= 0.1),
@@ -55,7 +55,7 @@ def scores_are_the_identity(scale: Scale) -> Evidence:
 def outputs_read_the_label(scale: Scale) -> Evidence:
     share = _own(_result(scale).both_signs(_result(scale).label_share))
     return Evidence(
-        measured=share.min().item(),
+        measured=float(share.min().item()),
         bound=0.9,
         comparison="at least",
         unit="|mu| over |u|, worst head of layers with both signs",
@@ -76,7 +76,7 @@ def outputs_sum_to_zero(scale: Scale) -> Evidence:
     total = result.both_signs(result.sum_of_outputs)
     two = result.row(2)
     return Evidence(
-        measured=total.max().item(),
+        measured=float(total.max().item()),
         bound=0.1,
         unit="|sum of mu| over the largest |mu|, worst layer with heads of both signs",
         samples=passed(total <= 0.1),
@@ -97,7 +97,7 @@ def same_size(scale: Scale) -> Evidence:
     result = _result(scale)
     spread = result.both_signs(result.spread)
     return Evidence(
-        measured=spread.max().item(),
+        measured=float(spread.max().item()),
         bound=0.1,
         unit="range of |omega| over the largest, heads with |mu| under a tenth of the largest "
         "left out, worst layer with heads of both signs",
@@ -117,7 +117,7 @@ def signs_go_together(scale: Scale) -> Evidence:
     result = _result(scale)
     product = _own(result.omega * result.mu)
     return Evidence(
-        measured=product.min().item(),
+        measured=float(product.min().item()),
         bound=0.0,
         comparison="at least",
         unit="omega times mu, smallest of all heads",
@@ -142,7 +142,7 @@ def same_sign_trap(scale: Scale) -> Evidence:
     one = result.loss[result.row(1), result.trained_at].mean()
     four = result.one_sign[result.start_heads.index(4)]
     return Evidence(
-        measured=stuck.mean().item(),
+        measured=float(stuck.mean().item()),
         bound=0.25,
         comparison="at least",
         unit=f"share of {stuck.size} random starts with both heads of one sign after "
@@ -173,7 +173,7 @@ def patterns_appear_consistently(scale: Scale) -> Evidence:
         for heads, row in zip(result.start_heads, both, strict=True)
     )
     return Evidence(
-        measured=both.mean(1).min().item(),
+        measured=float(both.mean(1).min().item()),
         bound=0.9,
         comparison="at least",
         unit=f"share of random starts with heads of both signs after {result.start_moments[-1]} "
@@ -194,7 +194,7 @@ def patterns_appear_consistently(scale: Scale) -> Evidence:
 def signs_at_the_start(scale: Scale) -> Evidence:
     result = _result(scale)
     return Evidence(
-        measured=result.sign_kept.min().item(),
+        measured=float(result.sign_kept.min().item()),
         bound=0.85,
         comparison="at least",
         unit="share of heads, lower of two and four heads",
@@ -226,7 +226,7 @@ def signs_before_sizes(scale: Scale) -> Evidence:
             near = np.abs(own / own[-1] - 1).max(1) > 0.1
             sized.append(result.moments[int(np.flatnonzero(near)[-1]) + 1])
     return Evidence(
-        measured=min(settled),
+        measured=float(min(settled)),
         bound=0.5,
         comparison="at least",
         unit="training loss when the last sign is taken, over that of predicting 0, lowest layer",
@@ -248,7 +248,7 @@ def layer_is_its_pattern(scale: Scale) -> Evidence:
     result = _result(scale)
     far = result.both_signs(result.from_pattern)
     return Evidence(
-        measured=far.max().item(),
+        measured=float(far.max().item()),
         bound=0.1,
         unit="root mean square difference of predictions over their size, worst layer with both "
         "signs",
@@ -269,7 +269,7 @@ def best_outputs_trained(scale: Scale) -> Evidence:
     row, four = result.row(2, "opposite"), result.row(4)
     far = np.abs(_own(result.best_mu[row]) / _own(result.mu[row]) - 1)
     return Evidence(
-        measured=far.max().item(),
+        measured=float(far.max().item()),
         bound=0.05,
         unit="|mu* / mu - 1|, two heads from the opposite start, worst head",
         samples=passed(far <= 0.05),
@@ -292,7 +292,7 @@ def unequal_variances(scale: Scale) -> Evidence:
     result = _result(scale)
     identity, inverse, best = 1 - result.cosine
     return Evidence(
-        measured=best.max().item(),
+        measured=float(best.max().item()),
         bound=0.01,
         unit="1 - cosine of sum_h mu_h W_h on the inputs with the preconditioner of the best plain "
         "step, worst seed",
