@@ -21,8 +21,14 @@ from icl_lessons.runtime import Scale, seeded
 from icl_lessons.types import Batch
 
 PAGE = "implicit_dynamics/training_dynamics"
-PAPER, CODE = "he2025incontext", "released code"
+CODE = "released code"
 LAW = {"d": 5, "n_context": 40, "noise_variance": 0.1}
+
+
+def heads_claim(name: str, where: str, says: str, *, kind: str = "experiment", own: bool = False):
+    """Declare a claim on several heads of softmax attention; ``own`` if the paper has it not."""
+    key, paper = "survey" if own else "he2025", "he2025incontext"
+    return claim(f"{key}-{name}", paper=paper, where=where, kind=kind, says=says, chapter=PAGE)
 
 
 def _cases(count: int) -> Iterator[tuple[Batch, Tensor, Tensor]]:
@@ -38,14 +44,11 @@ def _cases(count: int) -> Iterator[tuple[Batch, Tensor, Tensor]]:
         yield Batch(*batch), omega, mu
 
 
-@claim(
-    "he2025-pattern-is-attention",
-    paper=PAPER,
-    where="the trained pattern",
+@heads_claim(
+    "pattern-is-attention",
+    "the trained pattern",
+    "The pattern, omega_h on the scores and mu_h on the targets, is a layer of softmax attention.",
     kind="identity",
-    says="The pattern, omega_h on the scores and mu_h on the targets, is a layer of softmax "
-    "attention.",
-    chapter=PAGE,
 )
 def pattern_is_attention(scale: Scale) -> Evidence:
     worst = 0.0
@@ -61,14 +64,11 @@ def pattern_is_attention(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-small-scores",
-    paper=PAPER,
-    where="the debiased step; the limit carried out",
+@heads_claim(
+    "small-scores",
+    "the debiased step; the limit carried out",
+    "At small scores two opposite heads are a gradient step with the mean of the inputs taken out.",
     kind="identity",
-    says="At small scores two opposite heads are a gradient step with the mean of the inputs taken "
-    "out.",
-    chapter=PAGE,
 )
 def small_scores(scale: Scale) -> Evidence:
     worst = 0.0
@@ -89,13 +89,10 @@ def small_scores(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-error-of-small-scores",
-    paper=PAPER,
-    where="the debiased step; the next order carried out",
-    kind="experiment",
-    says="What separates two opposite heads from that step falls as the square of the scores.",
-    chapter=PAGE,
+@heads_claim(
+    "error-of-small-scores",
+    "the debiased step; the next order carried out",
+    "What separates two opposite heads from that step falls as the square of the scores.",
 )
 def error_of_small_scores(scale: Scale) -> Evidence:
     g = seeded(2_503_500)
@@ -117,14 +114,11 @@ def error_of_small_scores(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-shift-invariance",
-    paper=PAPER,
-    where="the debiased step",
+@heads_claim(
+    "shift-invariance",
+    "the debiased step",
+    "Heads whose outputs sum to 0 do not see a constant added to every target; a plain step does.",
     kind="identity",
-    says="Heads whose outputs sum to 0 do not see a constant added to every target; a plain step "
-    "does.",
-    chapter=PAGE,
 )
 def shift_invariance(scale: Scale) -> Evidence:
     worst, seen = 0.0, []
@@ -143,13 +137,11 @@ def shift_invariance(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-best-outputs",
-    paper=PAPER,
-    where=CODE + ", mu*(omega)",
+@heads_claim(
+    "best-outputs",
+    CODE + ", mu*(omega)",
+    "For given scores the approximate loss is lowest at mu*(omega), where its gradient is 0.",
     kind="identity",
-    says="For given scores the approximate loss is lowest at mu*(omega), where its gradient is 0.",
-    chapter=PAGE,
 )
 def outputs_are_best(scale: Scale) -> Evidence:
     worst = 0.0
@@ -168,14 +160,11 @@ def outputs_are_best(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-entry-by-entry",
-    paper=PAPER,
-    where=CODE + ", mu*(omega)",
-    kind="experiment",
-    says="The exponential in mu*(omega) is taken entry by entry: with that of a matrix the loss is "
+@heads_claim(
+    "entry-by-entry",
+    CODE + ", mu*(omega)",
+    "The exponential in mu*(omega) is taken entry by entry: with that of a matrix the loss is "
     "another.",
-    chapter=PAGE,
 )
 def entry_by_entry(scale: Scale) -> Evidence:
     omega = torch.tensor([0.33, -0.33], dtype=torch.float64)
@@ -185,7 +174,7 @@ def entry_by_entry(scale: Scale) -> Evidence:
     wrong = torch.linalg.solve(products + share * torch.linalg.matrix_exp(5 * products), omega)
     losses = [approximate_loss(mu, omega, **LAW).item() for mu in (best, wrong)]
     return Evidence(
-        measured=float(abs(wrong[0] / best[0] - 1).item()),
+        measured=abs(wrong[0] / best[0] - 1).item(),
         bound=0.02,
         comparison="at least",
         unit="difference of mu with the matrix exponential from mu*, over mu*, at omega = +-0.33",
@@ -194,13 +183,12 @@ def entry_by_entry(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "survey-debiasing-costs-one-example",
-    paper=PAPER,
-    where="the debiased step; its cost worked out here",
+@heads_claim(
+    "debiasing-costs-one-example",
+    "the debiased step; its cost worked out here",
+    "A debiased step on N examples is a plain step on N - 1: debiasing costs one example.",
     kind="identity",
-    says="A debiased step on N examples is a plain step on N - 1: debiasing costs one example.",
-    chapter=PAGE,
+    own=True,
 )
 def one_example(scale: Scale) -> Evidence:
     worst = 0.0
@@ -220,14 +208,12 @@ def one_example(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "survey-one-sign-is-a-minimum",
-    paper=PAPER,
-    where=CODE + ", the approximate loss; its curvature worked out here",
-    kind="experiment",
-    says="Two heads of one sign end at a minimum of the loss and not at a saddle: no gradient "
+@heads_claim(
+    "one-sign-is-a-minimum",
+    CODE + ", the approximate loss; its curvature worked out here",
+    "Two heads of one sign end at a minimum of the loss and not at a saddle: no gradient "
     "leads out.",
-    chapter=PAGE,
+    own=True,
 )
 def one_sign_is_a_minimum(scale: Scale) -> Evidence:
     def loss(point: Tensor) -> Tensor:
@@ -242,7 +228,7 @@ def one_sign_is_a_minimum(scale: Scale) -> Evidence:
     curvature = torch.linalg.eigvalsh(torch.autograd.functional.hessian(loss, point))
     one = point[:1], 2 * point[2:3]
     return Evidence(
-        measured=float(curvature[0].item()),
+        measured=curvature[0].item(),
         bound=-1e-6,
         comparison="at least",
         unit="smallest eigenvalue of the Hessian in omega and mu, where the gradient is 0",

@@ -2,40 +2,31 @@
 
 import numpy as np
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
-from icl_lessons.implicit_dynamics.experiments.multi_head_softmax import (
-    MultiHeadSoftmaxResult,
+from icl_lessons.declare import Evidence, passed, words
+from icl_lessons.implicit_dynamics.claims.multi_head_softmax import heads_claim
+from icl_lessons.implicit_dynamics.claims.multi_head_softmax_losses import (
+    PATTERN,
+    heads_result,
 )
 from icl_lessons.runtime import Scale
-
-PAGE = "implicit_dynamics/training_dynamics"
-PAPER, PATTERN, STEP = "he2025incontext", "the trained pattern", "the debiased step"
-LOSS = "E (y_hat - y)^2"
-
-
-def _result(scale: Scale) -> MultiHeadSoftmaxResult:
-    return result_of("multi_head_softmax", scale)
 
 
 def _own(values: np.ndarray) -> np.ndarray:
     return values[~np.isnan(values)]
 
 
-@claim(
-    "he2025-scores-are-the-identity",
-    paper=PAPER,
-    where=PATTERN,
-    kind="experiment",
-    says="Trained key-query matrices are a multiple of the identity on the inputs.",
-    chapter=PAGE,
+@heads_claim(
+    "scores-are-the-identity",
+    PATTERN,
+    "Trained key-query matrices are a multiple of the identity on the inputs.",
 )
 def scores_are_the_identity(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     one, two, four = (
         _own(result.stray[row]) for row in (result.row(1), result.row(2, "opposite"), result.row(4))
     )
     return Evidence(
-        measured=float(two.max().item()),
+        measured=two.max().item(),
         bound=0.1,
         unit="|W - omega I| over |W|, Frobenius, two heads from the opposite start, worst head",
         samples=passed(two <= 0.1),
@@ -44,18 +35,15 @@ def scores_are_the_identity(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-outputs-read-the-label",
-    paper=PAPER,
-    where=PATTERN,
-    kind="experiment",
-    says="Trained output-value vectors read the target alone.",
-    chapter=PAGE,
+@heads_claim(
+    "outputs-read-the-label",
+    PATTERN,
+    "Trained output-value vectors read the target alone.",
 )
 def outputs_read_the_label(scale: Scale) -> Evidence:
-    share = _own(_result(scale).both_signs(_result(scale).label_share))
+    share = _own(heads_result(scale).both_signs(heads_result(scale).label_share))
     return Evidence(
-        measured=float(share.min().item()),
+        measured=share.min().item(),
         bound=0.9,
         comparison="at least",
         unit="|mu| over |u|, worst head of layers with both signs",
@@ -63,20 +51,17 @@ def outputs_read_the_label(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-outputs-sum-to-zero",
-    paper=PAPER,
-    where=PATTERN,
-    kind="experiment",
-    says="The factors on the outputs of two or more heads sum to about 0.",
-    chapter=PAGE,
+@heads_claim(
+    "outputs-sum-to-zero",
+    PATTERN,
+    "The factors on the outputs of two or more heads sum to about 0.",
 )
 def outputs_sum_to_zero(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     total = result.both_signs(result.sum_of_outputs)
     two = result.row(2)
     return Evidence(
-        measured=float(total.max().item()),
+        measured=total.max().item(),
         bound=0.1,
         unit="|sum of mu| over the largest |mu|, worst layer with heads of both signs",
         samples=passed(total <= 0.1),
@@ -85,19 +70,16 @@ def outputs_sum_to_zero(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-same-size",
-    paper=PAPER,
-    where=PATTERN,
-    kind="experiment",
-    says="The scores of all heads end with the same size.",
-    chapter=PAGE,
+@heads_claim(
+    "same-size",
+    PATTERN,
+    "The scores of all heads end with the same size.",
 )
 def same_size(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     spread = result.both_signs(result.spread)
     return Evidence(
-        measured=float(spread.max().item()),
+        measured=spread.max().item(),
         bound=0.1,
         unit="range of |omega| over the largest, heads with |mu| under a tenth of the largest "
         "left out, worst layer with heads of both signs",
@@ -105,19 +87,16 @@ def same_size(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-signs-go-together",
-    paper=PAPER,
-    where=PATTERN,
-    kind="experiment",
-    says="A head with positive scores has a positive output, one with negative a negative.",
-    chapter=PAGE,
+@heads_claim(
+    "signs-go-together",
+    PATTERN,
+    "A head with positive scores has a positive output, one with negative a negative.",
 )
 def signs_go_together(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     product = _own(result.omega * result.mu)
     return Evidence(
-        measured=float(product.min().item()),
+        measured=product.min().item(),
         bound=0.0,
         comparison="at least",
         unit="omega times mu, smallest of all heads",
@@ -127,22 +106,20 @@ def signs_go_together(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "survey-same-sign-trap",
-    paper=PAPER,
-    where=PATTERN + "; random starts counted here",
-    kind="experiment",
-    says="From a random start two heads often take one sign, and stay at the loss of one head.",
-    chapter=PAGE,
+@heads_claim(
+    "same-sign-trap",
+    PATTERN + "; random starts counted here",
+    "From a random start two heads often take one sign, and stay at the loss of one head.",
+    own=True,
 )
 def same_sign_trap(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     two = result.start_heads.index(2)
     stuck, end = result.one_sign[two], result.start_loss[two, -1]
     one = result.loss[result.row(1), result.trained_at].mean()
     four = result.one_sign[result.start_heads.index(4)]
     return Evidence(
-        measured=float(stuck.mean().item()),
+        measured=stuck.mean().item(),
         bound=0.25,
         comparison="at least",
         unit=f"share of {stuck.size} random starts with both heads of one sign after "
@@ -157,23 +134,20 @@ def same_sign_trap(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-patterns-appear-consistently",
-    paper=PAPER,
-    where="abstract",
-    kind="experiment",
-    says="The pattern, heads of both signs included, consistently appears from a random start.",
-    chapter=PAGE,
+@heads_claim(
+    "patterns-appear-consistently",
+    "abstract",
+    "The pattern, heads of both signs included, consistently appears from a random start.",
 )
 def patterns_appear_consistently(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     both = ~result.one_sign
     shares = "; ".join(
         f"{heads} heads {row.sum()} of {row.size}"
         for heads, row in zip(result.start_heads, both, strict=True)
     )
     return Evidence(
-        measured=float(both.mean(1).min().item()),
+        measured=both.mean(1).min().item(),
         bound=0.9,
         comparison="at least",
         unit=f"share of random starts with heads of both signs after {result.start_moments[-1]} "
@@ -183,18 +157,16 @@ def patterns_appear_consistently(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "survey-signs-at-the-start",
-    paper=PAPER,
-    where=PATTERN + "; the start worked out here",
-    kind="experiment",
-    says="The sign that a head takes is that of omega + mu at its start.",
-    chapter=PAGE,
+@heads_claim(
+    "signs-at-the-start",
+    PATTERN + "; the start worked out here",
+    "The sign that a head takes is that of omega + mu at its start.",
+    own=True,
 )
 def signs_at_the_start(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     return Evidence(
-        measured=float(result.sign_kept.min().item()),
+        measured=result.sign_kept.min().item(),
         bound=0.85,
         comparison="at least",
         unit="share of heads, lower of two and four heads",
@@ -204,16 +176,14 @@ def signs_at_the_start(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "survey-signs-before-sizes",
-    paper=PAPER,
-    where=PATTERN + "; followed over time here",
-    kind="experiment",
-    says="Heads take their signs before the loss has fallen much, and their sizes long after.",
-    chapter=PAGE,
+@heads_claim(
+    "signs-before-sizes",
+    PATTERN + "; followed over time here",
+    "Heads take their signs before the loss has fallen much, and their sizes long after.",
+    own=True,
 )
 def signs_before_sizes(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     rows = [result.row(2, "opposite"), result.row(4)]
     omega, loss = result.kept_omega[rows], result.kept_loss[rows]
     settled, sized = [], []
@@ -236,19 +206,16 @@ def signs_before_sizes(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-layer-is-its-pattern",
-    paper=PAPER,
-    where=PATTERN,
-    kind="experiment",
-    says="omega and mu of each head are nearly all that a trained layer computes.",
-    chapter=PAGE,
+@heads_claim(
+    "layer-is-its-pattern",
+    PATTERN,
+    "omega and mu of each head are nearly all that a trained layer computes.",
 )
 def layer_is_its_pattern(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     far = result.both_signs(result.from_pattern)
     return Evidence(
-        measured=float(far.max().item()),
+        measured=far.max().item(),
         bound=0.1,
         unit="root mean square difference of predictions over their size, worst layer with both "
         "signs",
@@ -256,20 +223,17 @@ def layer_is_its_pattern(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-best-outputs-trained",
-    paper=PAPER,
-    where="released code, mu*(omega)",
-    kind="experiment",
-    says="mu*(omega) of the approximate loss is what two trained heads have.",
-    chapter=PAGE,
+@heads_claim(
+    "best-outputs-trained",
+    "released code, mu*(omega)",
+    "mu*(omega) of the approximate loss is what two trained heads have.",
 )
 def best_outputs_trained(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     row, four = result.row(2, "opposite"), result.row(4)
     far = np.abs(_own(result.best_mu[row]) / _own(result.mu[row]) - 1)
     return Evidence(
-        measured=float(far.max().item()),
+        measured=far.max().item(),
         bound=0.05,
         unit="|mu* / mu - 1|, two heads from the opposite start, worst head",
         samples=passed(far <= 0.05),
@@ -279,20 +243,17 @@ def best_outputs_trained(scale: Scale) -> Evidence:
     )
 
 
-@claim(
-    "he2025-unequal-variances",
-    paper=PAPER,
-    where="inputs of unequal variances",
-    kind="experiment",
-    says="For inputs of unequal variances the identity gives way to the preconditioner of the best "
+@heads_claim(
+    "unequal-variances",
+    "inputs of unequal variances",
+    "For inputs of unequal variances the identity gives way to the preconditioner of the best "
     "step.",
-    chapter=PAGE,
 )
 def unequal_variances(scale: Scale) -> Evidence:
-    result = _result(scale)
+    result = heads_result(scale)
     identity, inverse, best = 1 - result.cosine
     return Evidence(
-        measured=float(best.max().item()),
+        measured=best.max().item(),
         bound=0.01,
         unit="1 - cosine of sum_h mu_h W_h on the inputs with the preconditioner of the best plain "
         "step, worst seed",

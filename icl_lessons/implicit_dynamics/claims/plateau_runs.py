@@ -24,7 +24,7 @@ def merged_one_drop(scale: Scale) -> Evidence:
     result = result_of("training_plateaus", scale)
     counts = _counts(result.merged_rests)
     return Evidence(
-        measured=float(counts.mean().item()),
+        measured=counts.mean().item(),
         bound=1,
         unit="drops, mean over seeds",
         samples=passed(counts == 1),
@@ -41,7 +41,7 @@ def separate_drops(scale: Scale) -> Evidence:
     counts, d = _counts(result.rests), len(result.eigenvalues)
     smallest = result.counts[result.sizes.argmin()]
     return Evidence(
-        measured=float(counts.mean().item()),
+        measured=counts.mean().item(),
         bound=d,
         unit="drops, mean over seeds, for D = 4",
         samples=passed(counts == d),
@@ -58,7 +58,7 @@ def plateau_losses_met(scale: Scale) -> Evidence:
     result = result_of("training_plateaus", scale)
     gaps = np.nanmax(np.abs(result.rest_losses() / result.plateaus - 1), 1)
     return Evidence(
-        measured=float(gaps.max().item()),
+        measured=gaps.max().item(),
         bound=5e-3,
         unit="largest relative difference of the losses at rest from the theory's",
         samples=passed(gaps <= 5e-3),
@@ -76,7 +76,7 @@ def one_over_n(scale: Scale) -> Evidence:
     left = result.eigenvalues.sum() - np.concatenate([[0], result.eigenvalues.cumsum()])
     found = np.nanmean(result.rest_losses(), 0)
     return Evidence(
-        measured=float(np.abs(found - left)[1:].min().item()),
+        measured=np.abs(found - left)[1:].min().item(),
         bound=0.02,
         comparison="at least",
         unit="E squared error, smallest gap after the first drop",
@@ -115,7 +115,7 @@ def final_values(scale: Scale) -> Evidence:
     alive = result.final_values[:, : len(result.expected_values)]
     gaps = np.abs(alive / result.expected_values - 1).max(1)
     return Evidence(
-        measured=float(gaps.max().item()),
+        measured=gaps.max().item(),
         bound=0.01,
         unit="largest relative difference",
         samples=passed(gaps <= 0.01),
@@ -131,7 +131,7 @@ def final_values(scale: Scale) -> Evidence:
 def dead_head(scale: Scale) -> Evidence:
     last = result_of("training_plateaus", scale).final_values[:, -1]
     return Evidence(
-        measured=float(last.max().item()),
+        measured=last.max().item(),
         bound=0.1,
         unit="|v| of the fifth head at the end, where others have 1.3 to 1.9",
         samples=passed(last <= 0.1),
@@ -147,7 +147,7 @@ def reduced_equations(scale: Scale) -> Evidence:
     result = result_of("training_plateaus", scale)
     gaps = np.abs(result.reduced_losses - result.losses).max(1)
     return Evidence(
-        measured=float(gaps.max().item()),
+        measured=gaps.max().item(),
         bound=0.05,
         unit="E squared error, largest difference of the loss curves",
         samples=passed(gaps <= 0.05),
@@ -159,7 +159,7 @@ def reduced_equations(scale: Scale) -> Evidence:
 def same_end(scale: Scale) -> Evidence:
     gaps = result_of("training_plateaus", scale).end_gap
     return Evidence(
-        measured=float(gaps.max().item()),
+        measured=gaps.max().item(),
         bound=0.01,
         unit="Frobenius norm of the difference over that of the minimum",
         samples=passed(gaps <= 0.01),
@@ -177,7 +177,7 @@ def later_plateaus_longer(scale: Scale) -> Evidence:
     rising = (np.diff(dwells, axis=1) > 0)[~np.isnan(dwells).any(1)]
     medians = result.median_times()
     return Evidence(
-        measured=float(rising.mean().item()),
+        measured=rising.mean().item(),
         bound=1.0,
         comparison="at least",
         unit="share of neighbouring plateaus, over random starts",
@@ -198,7 +198,7 @@ def escape_separate(scale: Scale) -> Evidence:
     products = result.first_drop[small] * result.sizes[small, None]
     spread = products.max(0) / products.min(0) - 1
     return Evidence(
-        measured=float(spread.max().item()),
+        measured=spread.max().item(),
         bound=0.1,
         unit="relative spread of (time of the first drop) times w, w from 0.003 to 0.03",
         samples=passed(spread <= 0.1),
@@ -216,7 +216,7 @@ def escape_merged(scale: Scale) -> Evidence:
     slopes = np.array([np.polyfit(logs, times, 1)[0] for times in result.merged_drop.T])
     ratios = slopes * np.linalg.norm(result.eigenvalues**2)
     return Evidence(
-        measured=float(np.abs(ratios - 1).max().item()),
+        measured=np.abs(ratios - 1).max().item(),
         bound=0.1,
         unit="relative difference of the slope in ln(1/w) from 1 / |Lambda^2|",
         samples=passed(np.abs(ratios - 1) <= 0.1),
@@ -251,7 +251,7 @@ def large_start(scale: Scale) -> Evidence:
         f"{size:g}: {_whole(row)}" for size, row in zip(result.sizes, result.counts, strict=True)
     )
     return Evidence(
-        measured=float(counts.mean().item()),
+        measured=counts.mean().item(),
         bound=2,
         unit="drops from a start of standard deviation 1, mean over seeds",
         samples=passed(counts <= 2),
@@ -275,7 +275,7 @@ def _rank_claim(rank: int) -> None:
             if other == rank
         )
         return Evidence(
-            measured=float(smallest.mean().item()),
+            measured=smallest.mean().item(),
             bound=8 / rank,
             unit="rests before the last from the smallest start, mean over seeds",
             reported=8 / rank,
@@ -300,7 +300,7 @@ def rests_are_regressions(scale: Scale) -> Evidence:
     gaps = result_of("training_plateaus", scale).regression_gap
     seen = gaps[~np.isnan(gaps)]
     return Evidence(
-        measured=float(seen.max().item()),
+        measured=seen.max().item(),
         bound=0.01,
         unit="mean square of the difference over that of the regression, sampled contexts",
         samples=passed(seen <= 0.01),
@@ -316,7 +316,7 @@ def not_the_prompts_components(scale: Scale) -> Evidence:
     result = result_of("training_plateaus", scale)
     gaps = np.nanmean(result.prompt_gap, 1)
     return Evidence(
-        measured=float(gaps.min().item()),
+        measured=gaps.min().item(),
         bound=0.05,
         comparison="at least",
         unit="mean square of the difference from regression on the prompt's components, relative",
@@ -337,7 +337,7 @@ def early_stop(scale: Scale) -> Evidence:
     clean = result.noise_losses[list(result.noises).index(0.0)]
     ratios = np.nanmin(noisy, 0) / noisy[-1]
     return Evidence(
-        measured=float(ratios.max().item()),
+        measured=ratios.max().item(),
         bound=0.95,
         unit="test loss of the best plateau over that of the end",
         samples=passed(ratios <= 0.95),

@@ -18,7 +18,7 @@ def sampled_prompts(scale: Scale) -> Evidence:
     merged, separate = result.drops()[:, 0]
     d = len(result.plateaus) - 1
     return Evidence(
-        measured=float(separate.mean().item()),
+        measured=separate.mean().item(),
         bound=d,
         unit="drops of separate heads in the paper's number of steps, mean over seeds",
         samples=passed((merged == 1) & (separate == d)),
@@ -36,7 +36,7 @@ def other_blocks(scale: Scale) -> Evidence:
     shares = result_of("sampled_plateaus", scale).shares[:, 0, :, 1:]
     worst = shares.max(axis=(0, 2))
     return Evidence(
-        measured=float(worst.max().item()),
+        measured=worst.max().item(),
         bound=0.01,
         unit="mean square of what any of them predicts over that of the prediction",
         samples=passed(worst <= 0.01),
@@ -52,7 +52,7 @@ def other_blocks_random(scale: Scale) -> Evidence:
     result = result_of("sampled_plateaus", scale)
     merged, separate = result.shares[:, 1, :, 1:].max(-1)
     return Evidence(
-        measured=float(separate.max().item()),
+        measured=separate.max().item(),
         bound=0.01,
         unit="mean square of what one of them predicts over that of the prediction",
         samples=passed(np.maximum(merged, separate) <= 0.01),
@@ -71,7 +71,7 @@ def softmax(scale: Scale) -> Evidence:
     result = result_of("softmax_plateaus", scale)
     merged, separate = result.drops()
     return Evidence(
-        measured=float((separate - merged).min().item()),
+        measured=(separate - merged).min().item(),
         bound=2,
         comparison="at least",
         unit="drops of separate heads more than of merged ones, least over seeds",

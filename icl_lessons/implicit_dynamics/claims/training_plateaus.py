@@ -295,7 +295,7 @@ def expected_loss(scale: Scale) -> Evidence:
     sampled = (seen - batch.y_query).square().mean()
     exact = 2 * preconditioned_population_loss(product, covariance, case.n)
     return Evidence(
-        measured=float((sampled / exact - 1).item()),
+        measured=(sampled / exact - 1).item(),
         bound=0.02,
         comparison="within",
         unit="relative difference of the losses",
