@@ -2,8 +2,9 @@
 
 Hendel et al. take the state of the last token after some block of a prompt with demonstrations and
 another query, and put it where the state of a query without demonstrations was: the model then does
-the task [hendel2023task, section 2]. In a shallow model the last token has read its query by the
-first block, so that replacing its state erases the query. Adding the *difference* that the
+the task [hendel2023task, section 2]. A state put in its place erases what the last token has read
+of its query, so that this works only where it reads its query in a later block
+(:func:`whose_query_is_answered` finds out when it reads). Adding the *difference* that the
 demonstrations make leaves the query alone.
 
 Blocks are counted from 0; "after block ``l``" is what enters block ``l + 1``.
@@ -11,7 +12,7 @@ Blocks are counted from 0; "after block ``l``" is what enters block ``l + 1``.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from icl_lessons.language_models.fine_tuning import answer_law
 from icl_lessons.models.sequence import SequenceTransformer
-from icl_lessons.runtime import check_choice
+from icl_lessons.runtime import check_choice, check_integer
 
 Prompts = Int[Tensor, "batch length"]
 States = Float[Tensor, "layers batch width"]
@@ -114,3 +115,61 @@ def task_vectors(
     if how == "add":
         states = states - last_states(model, prompts.query_tokens)
     return states.mean(1)
+
+
+class Asked(NamedTuple):
+    """Some rows of prompts: with their demonstrations, without, and the right answers."""
+
+    tokens: Prompts
+    query_tokens: Prompts
+    answer: Int[Tensor, " batch"]
+
+
+def held_apart(prompts: Any, dummies: int) -> tuple[Asked, Asked]:
+    """The first rows, to take vectors from, and those others whose query is none of theirs.
+
+    Raises:
+        ValueError: so many dummies that no query is left to test on.
+    """
+    check_integer("dummies", dummies, at_least=1)
+    rows = Asked(prompts.tokens, prompts.query_tokens, prompts.answer)
+    alone = rows.query_tokens
+    known = (alone[:, None] == alone[None, :dummies]).all(-1).any(1)
+    if known.all():
+        raise ValueError(f"dummies: {dummies} of {len(alone)} prompts leave no query to test on")
+    return Asked(*(part[:dummies] for part in rows)), Asked(*(part[~known] for part in rows))
+
+
+class Answered(NamedTuple):
+    """Whose query the answers fit, as shares of the prompts whose two answers differ.
+
+    Attributes:
+        own: that of the prompt: it is read after the swap.
+        donor: that of the prompt which the state came from: it had been read before.
+    """
+
+    own: float
+    donor: float
+
+
+def whose_query_is_answered(
+    model: nn.Module, tokens: Prompts, answer: Int[Tensor, " batch"], block: int
+) -> Answered:
+    """Give every prompt the last state of its neighbour: is its own query read after that?
+
+    Args:
+        tokens: prompts that share their demonstrations.
+        answer: the token that is right for each query.
+        block: after which the states are swapped.
+
+    Raises:
+        ValueError: all queries have the same answer.
+    """
+    other = answer.roll(1)
+    differ = other != answer
+    if not differ.any():
+        raise ValueError("answer: all queries have the same one; a swap would not show")
+    states = last_states(model, tokens)[block].roll(1, 0)
+    said = patched_answers(model, tokens, block, states).argmax(-1)
+    own, donor = ((said == truth)[differ].double().mean().item() for truth in (answer, other))
+    return Answered(own, donor)

@@ -38,6 +38,9 @@ FAMILIES: dict[str, tuple[str, str, bool]] = {
     "opt": ("model.decoder.layers", "self_attn.v_proj.weight", False),
 }
 
+# What the matrix that joins the heads is called beside the value matrix; "o_proj" in the others.
+OUTPUTS = {"gpt2": "c_proj", "gptj": "out_proj", "gpt_neo": "out_proj", "opt": "out_proj"}
+
 
 def padded(prompts: Sequence[Sequence[int]]) -> Int[Tensor, "batch length"]:
     """Prompts of different lengths as one tensor, filled with :data:`PADDING` on the left.
@@ -73,6 +76,11 @@ class PretrainedLM(nn.Module):
     def layers(self) -> int:
         """Number of blocks."""
         return self.model.config.num_hidden_layers
+
+    @property
+    def heads(self) -> int:
+        """Attention heads in each block."""
+        return self.model.config.num_attention_heads
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -132,6 +140,16 @@ class PretrainedLM(nn.Module):
             return [(n, None) for n, _ in self.named_parameters() if n.startswith(prefix)]
         width = self.model.config.hidden_size
         return [(prefix + value, (slice(None), slice(2 * width, None)) if fused else None)]
+
+    def attention_output(self, block: int) -> nn.Module:
+        """The linear map that joins the heads of a block; they lie side by side in its input.
+
+        Raises:
+            ValueError: a block that is not there, or a family that the adapter does not know.
+        """
+        ((value, _),) = self.parts("value", block)
+        attention = value.rsplit(".", 2)[0]
+        return self.get_submodule(f"{attention}.{OUTPUTS.get(self.family, 'o_proj')}")
 
     def encode(self, text: str) -> list[int]:
         """The tokens of a text, without special ones added.
