@@ -41,21 +41,28 @@ class Subject:
         layers: its number of blocks.
         prompts: ``prompts(task, n, n_queries, seed)``: demonstrations of that seed, shared by all
             queries, before the same queries for every seed.
+        drawn: ``drawn(task, n, batch_size, seed)``: prompts with demonstrations and a query of
+            their own.
     """
 
     model: nn.Module
     layers: int
     prompts: Callable[[str, int, int, int], Any]
+    drawn: Callable[[str, int, int, int], Any]
 
 
 def course_prompts(task: str, n: int, n_queries: int, seed: int) -> Any:
     """Prompts of attribute text for one of :data:`COURSE_TASKS`."""
+    shown = drawn_course_prompts(task, n, 1, seed)
+    return shown.with_queries_of(drawn_course_prompts(task, 0, n_queries, QUERY_SEED))
+
+
+def drawn_course_prompts(task: str, n: int, batch_size: int, seed: int) -> Any:
+    """Prompts of attribute text, each with demonstrations and a query of its own."""
     check_choice("task", task, COURSE_TASKS)
     name, _, kind = task.partition(" ")
     mapping = kind or "canonical"
-    shown = attribute_prompts(name, n, 1, generator=seeded(seed), mapping=mapping)
-    asked = attribute_prompts(name, 0, n_queries, generator=seeded(QUERY_SEED), mapping=mapping)
-    return shown.with_queries_of(asked)
+    return attribute_prompts(name, n, batch_size, generator=seeded(seed), mapping=mapping)
 
 
 def course_subject(seed: int) -> Subject:
@@ -63,7 +70,7 @@ def course_subject(seed: int) -> Subject:
     check_integer("seed", seed, at_least=0)
     models = course_models()
     model = models[seed % len(models)]
-    return Subject(model, model.config.layers, course_prompts)
+    return Subject(model, model.config.layers, course_prompts, drawn_course_prompts)
 
 
 @cache
@@ -89,7 +96,10 @@ def pretrained_subject(name: str, data: str | None = None, author: str = "lu") -
         shown = chosen.prompts(n, 1, generator=seeded(seed))
         return shown.with_queries_of(chosen.prompts(0, n_queries, generator=seeded(QUERY_SEED)))
 
-    return Subject(model, model.layers, prompts)
+    def drawn(task: str, n: int, batch_size: int, seed: int) -> Any:
+        return task_named(task).prompts(n, batch_size, generator=seeded(seed))
+
+    return Subject(model, model.layers, prompts, drawn)
 
 
 def subject(name: str, seed: int, data: str | None = None) -> Subject:

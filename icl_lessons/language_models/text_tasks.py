@@ -1,9 +1,8 @@
-"""Classification of real text in context: templates, label words, data, and prompts of tokens.
+"""Classification of real text in context: data, label words, and prompts of tokens.
 
-The four tasks of Shen et al., whose own templates are not given, in the templates that Lu et al.
-released [lu2022fantastically] (and, for comparison, those of [zhao2021calibrate]). A template
-ends where the label comes, without a space; the label word brings its own. What is scored is the
-first token of a label word, so the first tokens of a task's words must differ.
+The four tasks of Shen et al., written as :mod:`~icl_lessons.language_models.text_templates` has it.
+What is scored is the first token of a label word, so the first tokens of a task's words must
+differ.
 
 Data are a file of JSON lines, ``{"text": ..., "label": 0}`` or with ``premise`` and ``hypothesis``,
 or a data set of the hub. Prompts have the interface of
@@ -11,7 +10,6 @@ or a data set of the hub. Prompts have the interface of
 """
 
 import json
-import string
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -21,71 +19,29 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from icl_lessons.language_models.text_templates import (
+    LAYOUTS,
+    STRANGE_INPUTS,
+    SYMBOLS,
+    TEMPLATES,
+    Template,
+)
 from icl_lessons.models.pretrained import PretrainedLM, padded
 from icl_lessons.runtime import check_choice, check_integer
 
+__all__ = [
+    "HUB",
+    "TEMPLATES",
+    "Example",
+    "Template",
+    "TextPrompts",
+    "TextTask",
+    "hub_examples",
+    "read_examples",
+]
+
 Tokens = Int[Tensor, "batch length"]
 
-
-@dataclass(frozen=True)
-class Template:
-    """How an example is written down.
-
-    Attributes:
-        pattern: the example up to its label, with a name in braces for each field; no space at the
-            end.
-        label_words: by label; written after a space.
-        after: what follows a label word.
-        instruction: what stands before the first example.
-    """
-
-    pattern: str
-    label_words: tuple[str, ...]
-    after: str = "\n\n"
-    instruction: str = ""
-
-    def __post_init__(self):
-        if not self.fields or self.pattern != self.pattern.rstrip():
-            raise ValueError(
-                f"pattern: got {self.pattern!r}; name a field in braces, and end without a space: "
-                "the label word brings it"
-            )
-        if len(set(self.label_words)) < max(2, len(self.label_words)):
-            raise ValueError(f"label_words: got {self.label_words}; use two or more, all different")
-
-    @property
-    def fields(self) -> tuple[str, ...]:
-        """Names of the fields."""
-        found = [name for _, name, _, _ in string.Formatter().parse(self.pattern) if name]
-        return tuple(dict.fromkeys(found))
-
-
-_PAIR = "premise: {premise}\nhypothesis: {hypothesis}\nprediction:"
-_QUESTION = "{premise}\nquestion: {hypothesis}"
-
-TEMPLATES: dict[str, dict[str, Template]] = {
-    "lu": {
-        "agnews": Template("input: {text}\ntype:", ("world", "sports", "business", "technology")),
-        "sst2": Template("Review: {text}\nSentiment:", ("negative", "positive")),
-        "cb": Template(_PAIR, ("true", "false", "neither")),
-        "rte": Template(_PAIR, ("True", "False")),
-    },
-    "zhao": {
-        "agnews": Template(
-            "Article: {text}\nAnswer:",
-            ("World", "Sports", "Business", "Technology"),
-            instruction="Classify the news articles into the categories of World, Sports, "
-            "Business, and Technology.\n\n",
-        ),
-        "sst2": Template("Review: {text}\nSentiment:", ("Negative", "Positive")),
-        "cb": Template(
-            _QUESTION + ". true, false, or neither?\nanswer:", ("true", "false", "neither")
-        ),
-        "rte": Template(_QUESTION + " True or False?\nanswer:", ("True", "False")),
-    },
-}
-"""By author and task. Labels in the order of the hub's data: CB entailment, contradiction, neutral;
-RTE entailment, not entailment."""
 
 HUB: dict[str, tuple[str, str | None, dict[str, str]]] = {
     "agnews": ("fancyzhx/ag_news", None, {"text": "text"}),
@@ -180,17 +136,27 @@ class TextPrompts:
         written: each demonstration and the query up to where a label comes, ``[batch][n + 1]``.
         template: how they are written.
         encode: from text to tokens.
-        choices: the token that is scored for each label, ``[m]``.
+        choices: the token that is scored for each label, ``[m]``, or ``[batch, m]`` for symbols.
         demonstrated: the labels of the demonstrations, ``[batch, n]``, from 0.
         truth: the query's, ``[batch]``.
+        names: words for labels in the demonstrations of each prompt, ``[batch][m]``, in place of
+            the template's.
+        symbols: their tokens, ``[batch, m]``.
+        layout: what is written of each demonstration: one of :data:`LAYOUTS`.
     """
 
     written: tuple[tuple[str, ...], ...]
     template: Template
     encode: Callable[[str], list[int]]
-    choices: Int[Tensor, " m"]
+    choices: Int[Tensor, "*batch m"]
     demonstrated: Int[Tensor, "batch n"]
     truth: Int[Tensor, " batch"]
+    names: tuple[tuple[str, ...], ...] | None = None
+    symbols: Int[Tensor, "batch m"] | None = None
+    layout: str = "whole"
+
+    def __post_init__(self):
+        check_choice("layout", self.layout, LAYOUTS)
 
     def __len__(self) -> int:
         return len(self.written)
@@ -203,24 +169,45 @@ class TextPrompts:
     @property
     def labels(self) -> Int[Tensor, "batch n"]:
         """What the demonstrations say, as tokens."""
-        return self.choices[self.demonstrated]
+        return self._shown_words.gather(1, self.demonstrated)
 
     @property
     def answer(self) -> Int[Tensor, " batch"]:
         """The token that is right for the query."""
-        return self.choices[self.truth]
+        return self._scored_words.gather(1, self.truth[:, None])[:, 0]
+
+    @property
+    def _scored_words(self) -> Int[Tensor, "batch m"]:
+        return self.choices.expand(len(self), self.choices.shape[-1])
+
+    @property
+    def _shown_words(self) -> Int[Tensor, "batch m"]:
+        return self._scored_words if self.symbols is None else self.symbols
 
     @property
     def texts(self) -> list[str]:
         """The prompts as they are read."""
         shown, texts = self.template, []
-        for written, labels in zip(self.written, self.demonstrated.tolist(), strict=True):
+        for row, (written, labels) in enumerate(
+            zip(self.written, self.demonstrated.tolist(), strict=True)
+        ):
+            names = shown.label_words if self.names is None else self.names[row]
             examples = [
-                f"{text} {shown.label_words[label]}{shown.after}"
+                self._example(text, names[label])
                 for text, label in zip(written, labels, strict=False)
             ]
             texts.append("".join([shown.instruction, *examples, written[-1]]))
         return texts
+
+    def _example(self, written: str, word: str) -> str:
+        """A demonstration, or what the layout leaves of it."""
+        after = self.template.after
+        if self.layout == "whole":
+            return f"{written} {word}{after}"
+        if self.layout == "labels":
+            return f" {word}{after}"
+        bare = self.template.contents(written)
+        return f"{bare}{after}" if self.layout == "inputs" else f"{bare} {word} "
 
     @property
     def tokens(self) -> Tokens:
@@ -253,11 +240,81 @@ class TextPrompts:
     def with_queries_of(self, other: "TextPrompts") -> "TextPrompts":
         """The first prompt's demonstrations before every query of ``other``."""
         shown = self.written[0][:-1]
+        batch, renamed = len(other), self.symbols is not None
         return replace(
             other,
             written=tuple((*shown, row[-1]) for row in other.written),
-            demonstrated=self.demonstrated[:1].expand(len(other), -1),
+            demonstrated=self.demonstrated[:1].expand(batch, -1),
+            choices=self.choices[:1].expand(batch, -1) if self.choices.ndim > 1 else other.choices,
+            names=self.names[:1] * batch if renamed else None,
+            symbols=self.symbols[:1].expand(batch, -1) if renamed else None,
+            layout=self.layout,
         )
+
+    def with_labels(
+        self, labels: Int[Tensor, "batch n"], answer: Int[Tensor, " batch"] | None = None
+    ) -> "TextPrompts":
+        """The same prompts with other labels on their demonstrations.
+
+        Args:
+            labels: tokens of words that the prompts have for labels.
+            answer: what is right for the query from now on; what was right if ``None``.
+
+        Raises:
+            ValueError: another shape, or a token that is no label.
+        """
+        answer = self.answer if answer is None else answer
+        for name, new in (("labels", labels), ("answer", answer)):
+            if new.shape != getattr(self, name).shape:
+                wanted = tuple(getattr(self, name).shape)
+                raise ValueError(f"{name}: got shape {tuple(new.shape)}; use {wanted}")
+        return replace(
+            self,
+            demonstrated=_numbers(labels, self._shown_words, "labels"),
+            truth=_numbers(answer[:, None], self._scored_words, "answer")[:, 0],
+        )
+
+    def with_symbols(self, *, generator: torch.Generator, answer: bool = True) -> "TextPrompts":
+        """The same prompts with :data:`SYMBOLS` for label words, drawn anew in each.
+
+        Args:
+            generator: the only source of chance.
+            answer: whether the answer is renamed too; otherwise the demonstrations alone are.
+
+        Raises:
+            ValueError: symbols whose first tokens agree.
+        """
+        batch, m = len(self), self.choices.shape[-1]
+        prompt = self.written[0][-1]
+        place = len(self.encode(prompt))
+        first = torch.tensor([self.encode(f"{prompt} {symbol}")[place] for symbol in SYMBOLS])
+        if len(first.unique()) < len(SYMBOLS):
+            raise ValueError(f"symbols: {SYMBOLS} share a first token in this tokeniser")
+        drawn = torch.rand(batch, len(SYMBOLS), generator=generator).argsort(1)[:, :m]
+        names = tuple(tuple(SYMBOLS[i] for i in row) for row in drawn.tolist())
+        choices = first[drawn] if answer else self.choices
+        return replace(self, names=names, symbols=first[drawn], choices=choices)
+
+    def with_strange_inputs(self, *, generator: torch.Generator) -> "TextPrompts":
+        """The same prompts with :data:`STRANGE_INPUTS` in the fields of the demonstrations."""
+        drawn = torch.randint(len(STRANGE_INPUTS), (len(self), self.n), generator=generator)
+        written = tuple(
+            (*(self.template.filled(STRANGE_INPUTS[i]) for i in chosen), row[-1])
+            for chosen, row in zip(drawn.tolist(), self.written, strict=True)
+        )
+        return replace(self, written=written)
+
+    def with_layout(self, layout: str) -> "TextPrompts":
+        """The same prompts with less written of each demonstration: one of :data:`LAYOUTS`."""
+        return replace(self, layout=layout)
+
+
+def _numbers(tokens: Tokens, words: Int[Tensor, "batch m"], name: str) -> Tokens:
+    """Which of a prompt's label words each token is."""
+    same = tokens[..., None] == words[:, None]
+    if not same.any(-1).all():
+        raise ValueError(f"{name}: a token that is no label word of these prompts")
+    return same.long().argmax(-1)
 
 
 class TextTask:

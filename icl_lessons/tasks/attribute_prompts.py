@@ -19,8 +19,10 @@ from icl_lessons.tasks.attribute_text import (
     FIRST_A,
     FIRST_B,
     FIRST_CODE,
+    FIRST_FILLER,
     NAMES,
     SEPARATORS,
+    VOCABULARY,
     Draw,
     Tokens,
     attribute_named,
@@ -29,6 +31,14 @@ from icl_lessons.tasks.drawing import drawing_device
 
 MAPPINGS = {"canonical": 0, "contrary": 1, "novel": 2}
 """By how much the label that a mapping names lies beyond the value. ``"code"`` is the fourth."""
+
+LAYOUTS = {
+    "whole": ("input", "announce", "label", "end"),
+    "labels": ("label", "end"),
+    "inputs": ("input", "end"),
+    "run on": ("input", "label"),
+}
+"""What is written of each demonstration. The query is whole in all of them."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class AttributePrompts:
         answer: the label word that is right for the query, ``[batch]``.
         separators: A and B of each prompt, ``[batch, 2]``.
         choices: the label words of the task, ``[m]``, or ``[batch, m]`` where they are drawn.
+        layout: what is written of each demonstration: one of :data:`LAYOUTS`.
     """
 
     sentences: Int[Tensor, "batch n_plus_1 2"]
@@ -51,6 +62,10 @@ class AttributePrompts:
     answer: Int[Tensor, " batch"]
     separators: Int[Tensor, "batch 2"]
     choices: Int[Tensor, "*batch m"]
+    layout: str = "whole"
+
+    def __post_init__(self):
+        check_choice("layout", self.layout, tuple(LAYOUTS))
 
     def __len__(self) -> int:
         return self.answer.shape[0]
@@ -62,10 +77,15 @@ class AttributePrompts:
 
     @property
     def tokens(self) -> Tokens:
-        """``<begin> (noun predicate A label B) x n noun predicate A``, ``[batch, 5 n + 4]``."""
+        """``<begin> (noun predicate A label B) x n noun predicate A``, ``[batch, 5 n + 4]``.
+
+        Shorter in a layout that leaves something out.
+        """
         batch, n = self.labels.shape
         a, b = (self.separators[:, None, i : i + 1].expand(-1, n, -1) for i in (0, 1))
-        shown = torch.cat([self.sentences[:, :-1], a, self.labels[..., None], b], -1).flatten(1)
+        label = self.labels[..., None]
+        parts = {"input": self.sentences[:, :-1], "announce": a, "label": label, "end": b}
+        shown = torch.cat([parts[part] for part in LAYOUTS[self.layout]], -1).flatten(1)
         begin = self.labels.new_full((batch, 1), BEGIN)
         return torch.cat([begin, shown, self.sentences[:, -1], self.separators[:, :1]], 1)
 
@@ -104,13 +124,60 @@ class AttributePrompts:
             labels=self.labels[:, chosen],
         )
 
-    def with_labels(self, labels: Int[Tensor, "batch n"]) -> "AttributePrompts":
-        """The same prompts with other labels on their demonstrations."""
-        if labels.shape != self.labels.shape:
-            raise ValueError(
-                f"labels: got shape {tuple(labels.shape)}; use {tuple(self.labels.shape)}"
-            )
-        return replace(self, labels=labels)
+    def with_labels(
+        self, labels: Int[Tensor, "batch n"], answer: Int[Tensor, " batch"] | None = None
+    ) -> "AttributePrompts":
+        """The same prompts with other labels on their demonstrations.
+
+        Args:
+            labels: any words, as tokens.
+            answer: what is right for the query from now on; what was right if ``None``.
+        """
+        answer = self.answer if answer is None else answer
+        for name, new in (("labels", labels), ("answer", answer)):
+            if new.shape != getattr(self, name).shape:
+                wanted = tuple(getattr(self, name).shape)
+                raise ValueError(f"{name}: got shape {tuple(new.shape)}; use {wanted}")
+        return replace(self, labels=labels, answer=answer)
+
+    def with_symbols(
+        self, *, generator: torch.Generator, answer: bool = True
+    ) -> "AttributePrompts":
+        """The same prompts with words for labels that were never labels, drawn anew in each.
+
+        Args:
+            generator: the only source of chance.
+            answer: whether the answer is renamed too; otherwise the demonstrations alone are.
+
+        Raises:
+            ValueError: a label or an answer that is none of the choices.
+        """
+        batch, m = len(self), self.choices.shape[-1]
+        codes = torch.rand(batch, 6, generator=generator).argsort(1)[:, :m]
+        names = FIRST_CODE + codes.to(self.labels.device)
+        before = torch.cat([self.labels, self.answer[:, None]], 1)
+        same = before[..., None] == self.choices.expand(batch, m)[:, None]
+        if not same.any(-1).all():
+            raise ValueError("choices: a label or an answer is none of them")
+        after = names.gather(1, same.long().argmax(-1))
+        if not answer:
+            return replace(self, labels=after[:, :-1])
+        return replace(self, labels=after[:, :-1], answer=after[:, -1], choices=names)
+
+    def with_strange_inputs(self, *, generator: torch.Generator) -> "AttributePrompts":
+        """The same prompts with fillers for the sentences of the demonstrations.
+
+        ``values`` remain those of the sentences that were there.
+        """
+        draw = Draw(generator, drawing_device(generator))
+        shape = tuple(self.sentences[:, :-1].shape)
+        fillers = FIRST_FILLER + draw.integer(len(VOCABULARY) - FIRST_FILLER, shape)
+        fillers = fillers.to(self.sentences.device)
+        return replace(self, sentences=torch.cat([fillers, self.sentences[:, -1:]], 1))
+
+    def with_layout(self, layout: str) -> "AttributePrompts":
+        """The same prompts with less written of each demonstration: one of :data:`LAYOUTS`."""
+        return replace(self, layout=layout)
 
     def with_queries_of(self, other: "AttributePrompts") -> "AttributePrompts":
         """The first prompt's demonstrations before every query of ``other``."""
@@ -125,13 +192,13 @@ class AttributePrompts:
             values=torch.cat([first(self.values[:, :-1]), other.values[:, -1:]], 1),
             labels=first(self.labels),
             separators=first(self.separators),
+            layout=self.layout,
         )
 
     def to(self, *args, **kwargs) -> "AttributePrompts":
         """The same prompts on another device (arguments of ``Tensor.to``)."""
-        return replace(
-            self, **{f.name: getattr(self, f.name).to(*args, **kwargs) for f in fields(self)}
-        )
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "layout"}
+        return replace(self, **{name: part.to(*args, **kwargs) for name, part in parts.items()})
 
 
 def attribute_prompts(
