@@ -3,6 +3,7 @@
 from icl_lessons.explorables.base import Explorable, InvalidTrait
 from icl_lessons.explorables.bowl import QuadraticBowlExplorer
 from icl_lessons.explorables.concept_posterior import ConceptPosteriorExplorer
+from icl_lessons.explorables.demonstration_order import DemonstrationOrderExplorer
 from icl_lessons.explorables.objective_surgery import ObjectiveSurgeryExplorer
 from icl_lessons.explorables.one_step import OneStepExplorer
 from icl_lessons.explorables.poisoned_context import PoisonedContextExplorer
@@ -15,6 +16,7 @@ from icl_lessons.explorables.weight_update import WeightUpdateExplorer
 
 __all__ = [
     "ConceptPosteriorExplorer",
+    "DemonstrationOrderExplorer",
     "Explorable",
     "InvalidTrait",
     "ObjectiveSurgeryExplorer",
