@@ -1,6 +1,6 @@
 """The figures of task vectors; each takes a result and a task."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -37,18 +37,24 @@ def _finish(ax: Axes, blocks: int, title: str, ylabel: str) -> None:
     ax.set(xlabel="after block", ylabel=ylabel, ylim=(-0.04, 1.06), title=title)
 
 
-def draw_patched(ax: Axes, result: "TaskVectorsResult", task: int) -> None:
-    """Accuracy of the query alone with the task's vector, by block; a line for each seed."""
-    for way, name in enumerate(result.ways):
-        _thin(ax, result.patched[task, way].mean(1), LOOKS[name], NAMES[name])
+def draw_levels(ax: Axes, result: Any, task: int, right: float | int) -> None:
+    """Accuracy on a task without vectors: a thin line for each seed, named at the last place."""
     for values, text, edge in (
         (result.in_context, "in context", "bottom"),
         (result.zero_shot, "query alone", "top"),
     ):
-        level = values[task].mean()
-        ax.axhline(level, **LINE_STYLES["exact"])
-        ax.text(result.patched.shape[2] - 1, level, text, ha="right", va=edge, fontsize=8,
-                color=COLORS["exact"])  # fmt: skip
+        levels = values[task].reshape(-1, values.shape[-1]).mean(0)
+        for level in levels:
+            ax.axhline(level, **LINE_STYLES["exact"])
+        named = levels.max() if edge == "bottom" else levels.min()
+        ax.text(right, named, text, ha="right", va=edge, fontsize=8, color=COLORS["exact"])
+
+
+def draw_patched(ax: Axes, result: "TaskVectorsResult", task: int) -> None:
+    """Accuracy of the query alone with the task's vector, by block; a line for each seed."""
+    for way, name in enumerate(result.ways):
+        _thin(ax, result.patched[task, way].mean(1), LOOKS[name], NAMES[name])
+    draw_levels(ax, result, task, result.patched.shape[2] - 1)
     _finish(ax, result.patched.shape[2], result.tasks[task], "accuracy")
 
 
