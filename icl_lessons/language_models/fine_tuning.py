@@ -42,16 +42,19 @@ def parts_of(model: nn.Module, which: str) -> list[Part]:
 
     Args:
         model: a course transformer, or a model with a method ``parts(which)`` of its own.
-        which: ``"all"``, ``"block:i"`` for everything in block ``i`` from 0, or ``"value:i"`` for
-            its value matrix.
+        which: ``"all"``, ``"blocks"`` for everything in all blocks, ``"block:i"`` for everything in
+            block ``i`` from 0, or ``"value:i"`` for its value matrix.
 
     Raises:
         ValueError: another name, or a block that is not there.
     """
     kind, _, place = which.partition(":")
-    check_choice("parts", kind, ("all", "block", "value"))
+    check_choice("parts", kind, ("all", "blocks", "block", "value"))
     if kind == "all":
         return [Part(name) for name, _ in model.named_parameters()]
+    if kind == "blocks":
+        layers = range(len(model.blocks))
+        return [part for layer in layers for part in parts_of(model, f"block:{layer}")]
     if not place.isdigit():
         raise ValueError(f"parts: got {which!r}; name a block, as in '{kind}:0'")
     if not isinstance(model, SequenceTransformer):
@@ -100,6 +103,9 @@ def label_loss(model: nn.Module, inputs: Prompts, labels: Int[Tensor, " n"]) -> 
     return -model(inputs)[:, -1].gather(-1, labels[:, None]).mean()
 
 
+Loss = Callable[[nn.Module, Prompts, Int[Tensor, " n"]], Float[Tensor, ""]]
+
+
 def fine_tune(
     model: nn.Module,
     inputs: Prompts,
@@ -108,6 +114,7 @@ def fine_tune(
     *,
     watch: Callable[[int, nn.Module], None] | None = None,
     every: int = 20,
+    loss: Loss = label_loss,
 ) -> nn.Module:
     """A copy of the model, fine-tuned; the model that is given does not change.
 
@@ -119,6 +126,7 @@ def fine_tune(
         watch: called with the epoch and the model as it is then: before the first epoch, after
             every so manyth, and after the last.
         every: epochs between these calls.
+        loss: of a model on some inputs and their labels; what descends.
 
     Raises:
         ValueError: no demonstrations, or numbers of inputs and labels that differ.
@@ -143,7 +151,7 @@ def fine_tune(
             break
         for some, told in zip(inputs.split(size), labels.split(size), strict=True):
             optimizer.zero_grad()
-            label_loss(tuned, some, told).backward()
+            loss(tuned, some, told).backward()
             _keep_to(parts, moving)
             optimizer.step()
     return tuned.requires_grad_(False)
