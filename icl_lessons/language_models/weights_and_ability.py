@@ -35,6 +35,7 @@ TEST_SEED = 2_310_087
 PROMPT_SEED = 2_310_088
 MATRICES = ("query", "key", "value")
 PRODUCTS = ("key query", "output value")
+KINDS = ("", "contrary", "random labels", "novel", "code")
 ABILITIES = tuple(f"{name}{kind}" for kind in ("", " contrary", " random labels") for name in NAMES)
 """An attribute with right labels, with those of the next value, with labels drawn at random."""
 

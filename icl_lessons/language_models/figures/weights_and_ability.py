@@ -128,8 +128,8 @@ def draw_numbers(ax: Axes, result: "WeightsAndAbilityResult", task: str) -> None
     """Accuracy by number of demonstrations, a line for each checkpoint, means over seeds."""
     numbers = np.arange(result.accuracy.shape[-1])
     for i, steps in enumerate(result.steps):
-        alpha = 0.2 + 0.8 * i / (len(result.steps) - 1)
-        row = np.mean([result.of(task, n)[i] for n in numbers], 1)
+        alpha = min(1.0, 0.2 + 0.8 * i / max(1, len(result.steps) - 1))
+        row = np.mean([result.of(task, int(n))[i] for n in numbers], 1)
         ax.plot(numbers, row, color=COLOR, alpha=alpha, label=f"{steps}")
     ax.set(xlabel="demonstrations", ylabel="accuracy", ylim=(-0.04, 1.06), title=task)
     ax.legend(fontsize=7, title="steps", loc="lower right")
