@@ -29,7 +29,7 @@ from icl_lessons.tasks.attribute_text import NAMES, attribute_named, words
 from icl_lessons.zoo import State, recipe
 
 LEARNERS = ("in_context", "one_by_one", "full_batch", "filter")
-STEPS_OF_ONE = 10_000  # probabilities are kept to four decimals
+UNIT = 10_000  # probabilities are kept to four decimals
 ASKED = 100  # queries of which the first of each right answer is taken
 
 
@@ -104,7 +104,7 @@ class Answers:
 
     def payload(self) -> dict[str, Any]:
         """Shape, whole numbers of 1/10000 as two bytes each in base 64, and sensitivities."""
-        whole = (self.laws * STEPS_OF_ONE).round().numpy().astype("<u2")
+        whole = (self.laws * UNIT).round().numpy().astype("<u2")
         return {
             "shape": list(whole.shape),
             "laws": base64.b64encode(whole.tobytes()).decode("ascii"),
