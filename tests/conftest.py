@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -88,6 +89,31 @@ def tokenizer_of():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model_and_reviews(tmp_path_factory, tokenizer_of):
+    """Settings that make a study run on a random GPT-2 of two blocks and ten film reviews."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("tiny")
+    reviews = [
+        {"text": f"{how} film number {i}", "label": label}
+        for i in range(5)
+        for label, how in enumerate(("a dull", "a warm and funny"))
+    ]
+    (folder / "sst2.jsonl").write_text("\n".join(map(json.dumps, reviews)))
+    words = ("positive", "negative")
+    tokenizer = tokenizer_of(
+        f"Review: {r['text']}\nSentiment: {word}\n\n" for r in reviews for word in words
+    )
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=len(tokenizer), n_embd=16, n_layer=2, n_head=2, n_positions=128
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    return {"model": str(folder / "model"), "data": str(folder), "tasks": ("sst2",)}
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """In-context learning against gradient descent: the study's parts, and what it found."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -89,26 +87,11 @@ def test_the_record_and_the_figure(lesson):
     assert len(fig.axes) == 8 and fig.axes[0].get_title("left") == "topic"
 
 
-def test_the_same_study_on_a_pretrained_model(tmp_path, tokenizer_of):
-    transformers = pytest.importorskip("transformers")
-    reviews = [
-        {"text": f"{how} film number {i}", "label": label}
-        for i in range(5)
-        for label, how in enumerate(("a dull", "a warm and funny"))
-    ]
-    (tmp_path / "sst2.jsonl").write_text("\n".join(map(json.dumps, reviews)))
-    texts = [f"Review: {r['text']}\nSentiment: {w}\n\n" for r in reviews
-             for w in ("positive", "negative")]  # fmt: skip
-    tokenizer = tokenizer_of(texts)
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
-        vocab_size=len(tokenizer), n_embd=16, n_layer=2, n_head=2, n_positions=128
-    )
-    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
+def test_the_same_study_on_a_pretrained_model(tiny_model_and_reviews):
     small = {"n_demonstrations": (2,), "epochs": 4, "every": 2, "n_queries": 6}
-    settings = {"model": str(tmp_path / "model"), "data": str(tmp_path), "tasks": ("sst2",)}
-    result = run_experiment("icl_against_gd", changes=settings | small, device="cpu").result
+    result = run_experiment(
+        "icl_against_gd", changes=tiny_model_and_reviews | small, device="cpu"
+    ).result
     assert result.labels == (2,) and result.accuracy.shape == (1, 9, 1, 3, 3)
     assert (result.last("overlap_cosine", IN_CONTEXT) == 1).all()
     assert result.last("overlap_cosine", "descent, rate .03").max() < 1

@@ -6,9 +6,17 @@ input without content measures the lean, and the calibrated answer is ``p / p_cf
 ``p`` is even on the content-free input, that gives ``p`` back exactly.
 """
 
+from dataclasses import replace
+from typing import Any
+
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from icl_lessons.language_models.text_tasks import TextPrompts
+from icl_lessons.tasks.attribute_text import FIRST_FILLER, VOCABULARY
+
+NO_CONTENT = ("N/A", "", "[MASK]")
 LabelLaw = Float[Tensor, "*queries labels"]
 
 
@@ -49,3 +57,34 @@ def calibrated(law: LabelLaw, content_free: Float[Tensor, " labels"]) -> LabelLa
         raise ValueError("content_free: a label has probability 0; nothing can be divided by it")
     scaled = law / content_free
     return scaled / scaled.sum(-1, keepdim=True)
+
+
+def content_free_prompts(prompts: Any) -> Any:
+    """The demonstrations of the first prompt before inputs that say nothing.
+
+    For text, every field of the template is "N/A", empty or "[MASK]" [zhao2021calibrate, section
+    5]. For attribute text, noun and predicate are a filler each: the nearest thing to "N/A" that
+    the language has. Their answers mean nothing.
+    """
+    if isinstance(prompts, TextPrompts):
+        template, shown = prompts.template, prompts.written[0][:-1]
+        empty = [
+            template.pattern.format(**dict.fromkeys(template.fields, word)) for word in NO_CONTENT
+        ]
+        return replace(
+            prompts,
+            written=tuple((*shown, text) for text in empty),
+            demonstrated=prompts.demonstrated[:1].expand(len(empty), -1),
+            truth=prompts.truth.new_zeros(len(empty)),
+        )
+    fillers = torch.arange(FIRST_FILLER, len(VOCABULARY))
+    return prompts.with_queries_of(
+        replace(
+            prompts,
+            sentences=torch.stack([fillers, fillers.roll(1)], -1)[:, None],
+            values=prompts.values[:1, -1:].expand(len(fillers), -1, -1),
+            labels=prompts.labels[:1, :0].expand(len(fillers), -1),
+            answer=prompts.answer[:1].expand(len(fillers)),
+            separators=prompts.separators[:1].expand(len(fillers), -1),
+        )
+    )
