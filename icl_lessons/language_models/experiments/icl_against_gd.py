@@ -182,8 +182,16 @@ def _measured(
     )
 
 
-def _one(config: ICLAgainstGDConfig, who: Subject, task: str, n: int, seed: int) -> Tensor:
-    """Every measure of every method, ``[methods, epochs, measures]``."""
+def cell_measures(
+    config: ICLAgainstGDConfig, who: Subject, task: str, n: int, seed: int
+) -> Float[Tensor, "methods epochs measures"]:
+    """Accuracy, token overlap and overlap cosine of every method, by epoch; 0 is before the first.
+
+    Args:
+        config: rivals, epochs, queries and top tokens; its model and tasks are not looked at.
+        who: the model that is asked, and its prompts.
+        task, n, seed: the demonstrations.
+    """
     prompts = who.prompts(task, n, config.n_queries, seed)
     context = answer_law(who.model, prompts.tokens)
     order = torch.randperm(n, generator=seeded(seed + 1)).tolist()
@@ -212,7 +220,9 @@ def _summed(state: State, config: ICLAgainstGDConfig) -> dict[str, float]:
     who = subject(config.model, config.seeds[0], config.data)
     alone = replace(config, rivals=config.rivals[:1])
     with one_thread():
-        again = _one(alone, who, config.tasks[0], config.n_demonstrations[0], config.seeds[0])
+        again = cell_measures(
+            alone, who, config.tasks[0], config.n_demonstrations[0], config.seeds[0]
+        )
     return {
         "mean accuracy": state["measures"][..., 0].mean().item(),
         "mean overlap cosine of the first cell": again[..., 2].mean().item(),
@@ -225,7 +235,7 @@ def icl_against_gd_measures(config: ICLAgainstGDConfig) -> State:
     with one_thread():
         cells = [
             [
-                [_one(config, subject(config.model, seed, config.data), task, n, seed)
+                [cell_measures(config, subject(config.model, seed, config.data), task, n, seed)
                  for seed in config.seeds]
                 for n in config.n_demonstrations
             ]
