@@ -41,7 +41,7 @@ def draw_by_count(
         (result.added, "function vector", VECTOR, "-"),
         (result.random, "random direction, same length", CONTROL, (0, (1, 1.4))),
     ):
-        band(ax, result.counts, values[place, task, block].T, color=color, label=label,
+        band(ax, np.array(result.counts), values[place, task, block].T, color=color, label=label,
              linestyle=style)  # fmt: skip
     draw_levels(ax, result, task, result.counts[-1])
     ax.set_xticks(result.counts)
