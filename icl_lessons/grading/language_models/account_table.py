@@ -101,12 +101,12 @@ def print_accounts() -> None:
     for r in rows:
         print(f"{r.name:19}{_words(r.context):>18}{_words(r.descent):>18}")
     print("\nMean divergence from the answers in context, in nats:\n")
-    print(f"{'':19}{'reversed':>18}{'no demon-':>18}{'descent,':>18}{'Bayes':>18}")
-    print(f"{'':19}{'order':>18}{'strations':>18}{'the closest':>18}{'filter':>18}")
+    print(f"{'':17}{'reversed':>20}{'no demon-':>20}{'descent,':>20}{'Bayes':>20}")
+    print(f"{'':17}{'order':>20}{'strations':>20}{'the closest':>20}{'filter':>20}")
     for r in rows:
         numbers = (r.reordered, r.without, r.tuned, r.bayes)
-        print(f"{r.name:19}" + "".join(f"{_words(values):>18}" for values in numbers))
+        print(f"{r.name:17}" + "".join(f"{_words(values, '.3f'):>20}" for values in numbers))
 
 
-def _words(values: list[float]) -> str:
-    return " ".join(f"{value:.2f}" for value in values)
+def _words(values: list[float], form: str = ".2f") -> str:
+    return " ".join(format(value, form) for value in values)

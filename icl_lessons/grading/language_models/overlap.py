@@ -33,7 +33,7 @@ def _shared(p: Tensor, q: Tensor, k: int, **how: bool) -> list[set[int]]:
     return [set(top(a, k, **how)) & set(top(b, k, **how)) for a, b in zip(p, q, strict=True)]
 
 
-def _laws(ranks: list[list[float]]) -> Tensor:
+def _laws(ranks: list[list[float | int]]) -> Tensor:
     weights = torch.tensor(ranks, dtype=torch.float64)
     return weights / weights.sum(-1, keepdim=True)
 
@@ -70,7 +70,7 @@ def check_token_overlap(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None
     own, alone = [], []
     for seed in range(3):
         law = course.in_context("stance", 2, seed)
-        own.append(call(answer, law, course.tuned("stance", 2, seed, 0.03, 40), 10).mean().item())
+        own.append(call(answer, law, course.tuned("stance", 2, seed, 0.03, 20), 10).mean().item())
         alone.append(call(answer, law, course.zero_shot("stance", 2, seed), 10).mean().item())
     passed(
         1,
@@ -169,7 +169,7 @@ def check_overlap_cosine(answer: Callable[[Tensor, Tensor, int], Tensor]) -> Non
     own, alone, plain = [], [], []
     for seed in range(3):
         law = course.in_context("stance", 2, seed)
-        moved = course.tuned("stance", 2, seed, 0.03, 40)
+        moved = course.tuned("stance", 2, seed, 0.03, 20)
         own.append(call(answer, law, moved, 10).mean().item())
         alone.append(call(answer, law, course.zero_shot("stance", 2, seed), 10).mean().item())
         plain.append(cosines(law, moved, [set(range(66))] * len(law)).mean().item())

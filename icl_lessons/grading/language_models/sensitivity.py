@@ -43,7 +43,8 @@ def number(result: object, what: str) -> tuple[Tensor, float]:
     if isinstance(result, Tensor) and result.numel() != 1:
         fail(f"{what[0].upper()}{what[1:]} is one number; got shape {list(result.shape)}.")
     try:
-        value = torch.tensor(float(result), dtype=torch.float64)
+        plain = result.detach() if isinstance(result, Tensor) else result
+        value = torch.tensor(float(plain), dtype=torch.float64)
     except (TypeError, ValueError):
         fail(f"{what[0].upper()}{what[1:]} is one number; got {type(result).__name__}.")
     if not bool(torch.isfinite(value)):

@@ -52,7 +52,7 @@ def epoch(theta, shown, rate, order) -> Tensor:
     return theta
 
 
-def second_order(theta, shown, rate, order, *, pairs, curved="i", power=2, sign=1.0, half=1.0):
+def second_order(theta, shown, rate, order, *, pairs, power=2, sign=1.0, half=1.0):
     """``theta - rate sum g + rate^2 sum H g`` over the ``pairs`` of places that are named."""
     slopes = [gradient(theta, shown[i]) for i in order]
     curves = [hessian(theta, shown[i]) for i in order]
@@ -60,8 +60,7 @@ def second_order(theta, shown, rate, order, *, pairs, curved="i", power=2, sign=
     for a in range(len(order)):  # a is the place of i, b that of j
         for b in range(len(order)):
             if pairs(b, a):
-                effect = curves[a] @ slopes[b] if curved == "i" else curves[b] @ slopes[a]
-                out = out + sign * half * rate**power * effect
+                out = out + sign * half * rate**power * curves[a] @ slopes[b]
     return out
 
 
@@ -231,12 +230,8 @@ def _check_expected(answer, theta, shown, rate, order) -> None:
             ),
             Mistake(
                 formula(lambda b, a: b > a),
-                last + "takes j AFTER i. An example feels what those before it have moved.",
-            ),
-            Mistake(
-                formula(curved="j"),
-                last + "has H_j g_i. It is the gradient of the LATER example i that changes when "
-                "theta moves: H_i g_j.",
+                last + "takes j AFTER i (or has H_j g_i, which comes to the same). It is the "
+                "gradient of the LATER example that changes when theta moves.",
             ),
             Mistake(formula(power=1), last + "has the step size once. It is its square."),
             Mistake(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from icl_lessons.grading.checks import (
     Mistake,
@@ -22,7 +24,7 @@ from icl_lessons.grading.sums import draw
 from icl_lessons.language_models.fine_tuning import FineTuning, answer_law, fine_tune
 from icl_lessons.runtime import one_thread
 
-WORDS, WIDTH = 5, 4
+WORDS, WIDTH, EPOCHS = 5, 4, 3
 
 
 def model(weights: Tensor, demonstrations: list, query: Tensor) -> Tensor:
@@ -198,6 +200,19 @@ def _logs(demonstrations_of, at, first, second, query) -> Tensor:
     return a - b
 
 
+def _descend(weights: nn.Module, asked: Any, size: int | None) -> nn.Module:
+    """A few epochs of descent on the demonstrations, in batches of that size."""
+    settings = FineTuning(learning_rate=0.03, epochs=EPOCHS, batch_size=size)
+    return fine_tune(weights, *asked.demonstrations(), settings)
+
+
+@cache
+def _changed(seed: int, order: tuple[int, ...], size: int | None) -> nn.Module:
+    """The same from CourseLM's own weights: the same for every caller."""
+    asked = course.prompts("stance", 4, seed, 20).in_order(order)
+    return _descend(course.models()[seed], asked, size)
+
+
 def _say(answer: Callable) -> None:
     """Both sides on CourseLM, with descent in one batch and one by one."""
     sides: dict[str, list[float]] = {"context": [], "full": [], "single": []}
@@ -210,11 +225,11 @@ def _say(answer: Callable) -> None:
             return answer_law(weights, asked.in_order(demonstrations).tokens).double()
 
         for name, size in (("full", None), ("single", 1)):
-            settings = FineTuning(learning_rate=0.03, epochs=5, batch_size=size)
 
-            def change(weights, demonstrations, asked=asked, settings=settings):
-                inputs, labels = asked.in_order(demonstrations).demonstrations()
-                return fine_tune(weights, inputs, labels, settings)
+            def change(weights, demonstrations, asked=asked, start=start, seed=seed, size=size):
+                if weights is start:
+                    return _changed(seed, tuple(demonstrations), size)
+                return _descend(weights, asked.in_order(demonstrations), size)
 
             with one_thread():
                 left, right = call(
@@ -225,8 +240,9 @@ def _say(answer: Callable) -> None:
     passed(
         6,
         "Your two sides on CourseLM (stance, 4 demonstrations, two orders; the largest entry, one "
-        f"number for each seed). In context: {course.each(sides['context'], '.3f')}. After 5 "
-        f"full-batch steps: {course.each(sides['full'], '.0e')}, rounding. After 5 epochs one by "
-        f"one: {course.each(sides['single'], '.4f')}. The theorem rules out the first of the two "
-        "algorithms, and about the second it says only that these numbers would have to agree.",
+        f"number for each seed). In context: {course.each(sides['context'], '.3f')}. After "
+        f"{EPOCHS} full-batch steps: {course.each(sides['full'], '.0e')}, rounding. After {EPOCHS} "
+        f"epochs one by one: {course.each(sides['single'], '.3f')}. The theorem rules out the "
+        "first of the two algorithms. Of the second it asks that both sides agree, for every query "
+        "and every word.",
     )

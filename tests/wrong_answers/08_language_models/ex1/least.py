@@ -1,0 +1,16 @@
+"""The least probable tokens.
+
+verdict: rejected
+found: in sight
+says: LEAST probable
+"""
+
+import torch
+
+
+def token_overlap(p, q, k):
+    masks = []
+    for law in (p, q):
+        first = law.argsort(dim=-1, stable=True)[..., :k]
+        masks.append(torch.zeros_like(law).scatter(-1, first, 1))
+    return (masks[0] * masks[1]).sum(-1) / k

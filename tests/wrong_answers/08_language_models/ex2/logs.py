@@ -1,0 +1,20 @@
+"""Logarithms.
+
+verdict: rejected
+found: in sight
+says: LOG-probabilities
+"""
+
+import torch
+
+
+def overlap_cosine(p, q, k):
+    both = torch.ones_like(p)
+    for law in (p, q):
+        first = law.argsort(dim=-1, descending=True, stable=True)[..., :k]
+        both = both * torch.zeros_like(law).scatter(-1, first, 1)
+    p, q = p.log(), q.log()
+    shared = both.sum(-1)
+    lengths = (p * both).norm(dim=-1) * (q * both).norm(dim=-1)
+    cosine = (p * q * both).sum(-1) / torch.where(shared > 0, lengths, 1)
+    return cosine / (k - shared).clamp_min(1)

@@ -1,0 +1,14 @@
+"""No gradient.
+
+verdict: rejected
+found: in sight
+says: cut off from the model
+"""
+
+import torch
+
+
+def label_loss(model, tokens, label_at):
+    rows = torch.arange(len(tokens))
+    laws = model(tokens)[rows, label_at - 1].detach().log_softmax(-1)
+    return -laws[rows, tokens[rows, label_at]].mean()

@@ -1,0 +1,29 @@
+"""H_j g_i.
+
+verdict: rejected
+found: in sight
+says: takes j AFTER i
+"""
+
+import torch
+
+
+def full_batch_step(theta, gradient, examples, step_size):
+    return theta - step_size * torch.stack([gradient(theta, one) for one in examples]).mean(0)
+
+
+def one_epoch(theta, gradient, examples, step_size, order):
+    for i in order:
+        theta = theta - step_size * gradient(theta, examples[i])
+    return theta
+
+
+def expected_epoch(theta, gradient, hessian, examples, step_size, order):
+    g = [gradient(theta, one) for one in examples]
+    h = [hessian(theta, one) for one in examples]
+    end = theta - step_size * sum(g)
+    for a, i in enumerate(order):
+        for b, j in enumerate(order):
+            if b < a:
+                end = end + step_size**2 * h[j] @ g[i]
+    return end

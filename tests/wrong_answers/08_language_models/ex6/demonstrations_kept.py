@@ -1,0 +1,16 @@
+"""The changed model still has the demonstrations in its prompt.
+
+verdict: rejected
+found: in sight
+says: still has the demonstrations in its prompt
+"""
+
+
+def theorem_gap(model, algorithm, weights, demonstrations, query, first, second):
+    a = [demonstrations[i] for i in first]
+    b = [demonstrations[i] for i in second]
+    left = model(weights, a, query) - model(weights, b, query)
+    tuned_a = algorithm(weights, a)
+    tuned_b = algorithm(weights, b)
+    right = model(tuned_a, a, query) - model(tuned_b, b, query)
+    return left, right

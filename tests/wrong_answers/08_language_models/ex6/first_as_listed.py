@@ -1,0 +1,16 @@
+"""The first order is taken for the given one.
+
+verdict: rejected
+found: in sight
+says: into the first order
+"""
+
+
+def theorem_gap(model, algorithm, weights, demonstrations, query, first, second):
+    a = list(demonstrations)
+    b = [demonstrations[i] for i in second]
+    left = model(weights, a, query) - model(weights, b, query)
+    tuned_a = algorithm(weights, a)
+    tuned_b = algorithm(weights, b)
+    right = model(tuned_a, [], query) - model(tuned_b, [], query)
+    return left, right

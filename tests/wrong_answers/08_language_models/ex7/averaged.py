@@ -1,0 +1,27 @@
+"""Averaged over the blocks.
+
+verdict: rejected
+found: in sight
+says: You average over the blocks
+"""
+
+import torch
+
+
+def layer_causal_step(weights, read_out, x, labels, step_size):
+    own, h, total = [w.detach().clone().requires_grad_() for w in weights], x, 0
+    for w in own:
+        h = h.detach()
+        h = h + (h @ w.mT).tanh()
+        total = total + torch.nn.functional.cross_entropy(h @ read_out.mT, labels)
+    slopes = torch.autograd.grad(total, own)
+    return [w - step_size / len(weights) * slope for w, slope in zip(weights, slopes, strict=True)]
+
+
+def ordinary_step(weights, read_out, x, labels, step_size):
+    own, h, total = [w.detach().clone().requires_grad_() for w in weights], x, 0
+    for w in own:
+        h = h + (h @ w.mT).tanh()
+        total = torch.nn.functional.cross_entropy(h @ read_out.mT, labels)
+    slopes = torch.autograd.grad(total, own)
+    return [w - step_size * slope for w, slope in zip(weights, slopes, strict=True)]

@@ -1,0 +1,28 @@
+"""The read-out meets what the block adds.
+
+verdict: rejected
+found: in sight
+says: without the stream
+"""
+
+import torch
+
+
+def layer_causal_step(weights, read_out, x, labels, step_size):
+    own, h, total = [w.detach().clone().requires_grad_() for w in weights], x, 0
+    for w in own:
+        h = h.detach()
+        added = (h @ w.mT).tanh()
+        h = h + added
+        total = total + torch.nn.functional.cross_entropy(added @ read_out.mT, labels)
+    slopes = torch.autograd.grad(total, own)
+    return [w - step_size * slope for w, slope in zip(weights, slopes, strict=True)]
+
+
+def ordinary_step(weights, read_out, x, labels, step_size):
+    own, h, total = [w.detach().clone().requires_grad_() for w in weights], x, 0
+    for w in own:
+        h = h + (h @ w.mT).tanh()
+        total = torch.nn.functional.cross_entropy(h @ read_out.mT, labels)
+    slopes = torch.autograd.grad(total, own)
+    return [w - step_size * slope for w, slope in zip(weights, slopes, strict=True)]
