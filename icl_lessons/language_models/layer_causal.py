@@ -19,8 +19,7 @@ else, it is the loss of the label alone, all of a block moves unless ``settings.
 and the read-out follows the whole block.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +29,11 @@ from torch import Tensor, nn
 
 from icl_lessons.language_models.fine_tuning import FineTuning, Prompts, fine_tune
 from icl_lessons.language_models.task_vectors import blocks_of
+from icl_lessons.models.pretrained import FAMILIES, PretrainedLM
+from icl_lessons.models.sequence import SequenceTransformer
+
+AFTER_BLOCKS = ("ln_f", "norm", "final_layer_norm", "project_out")
+"""What the families of Hugging Face call what stands between the last block and the unembedding."""
 
 
 def _given(module: nn.Module, args: tuple, named: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
@@ -39,25 +43,27 @@ def _given(module: nn.Module, args: tuple, named: dict[str, Any]) -> tuple[tuple
     return args, named | {"hidden_states": named["hidden_states"].detach()}
 
 
-@contextmanager
-def _early_exits(model: nn.Module) -> Iterator[None]:
-    """Let the read-out follow every block: their outputs stand one below another in the batch."""
-    blocks, outputs = blocks_of(model), []
+def read_out(
+    model: nn.Module, states: Float[Tensor, "*places width"]
+) -> Float[Tensor, "*places vocabulary"]:
+    """Log probabilities of the next token from states of the residual stream: norm, then unembed.
 
-    def keep(module: nn.Module, args: tuple, output: Any) -> Any:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
-        if module is not blocks[-1]:
-            return output
-        every = torch.cat(outputs)
-        return (every, *output[1:]) if isinstance(output, tuple) else every
-
-    hooks = [block.register_forward_pre_hook(_given, with_kwargs=True) for block in blocks]
-    hooks += [block.register_forward_hook(keep) for block in blocks]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
+    Raises:
+        TypeError: neither CourseLM nor a :class:`~icl_lessons.models.pretrained.PretrainedLM`.
+    """
+    if isinstance(model, SequenceTransformer):
+        return model.read_out(model.norm(states)).log_softmax(-1)
+    if not isinstance(model, PretrainedLM):
+        raise TypeError(f"model: got {type(model).__name__}; use CourseLM or a PretrainedLM")
+    whole = model.model
+    stack = whole.get_submodule(FAMILIES[model.family][0].rpartition(".")[0])
+    for name in AFTER_BLOCKS:
+        if getattr(stack, name, None) is not None:
+            states = getattr(stack, name)(states)
+    logits = whole.get_output_embeddings()(states)
+    if cap := getattr(whole.config, "final_logit_softcapping", None):
+        logits = (logits / cap).tanh() * cap
+    return logits.log_softmax(-1)
 
 
 def early_predictions(
@@ -72,9 +78,23 @@ def early_predictions(
         model: CourseLM, or a :class:`~icl_lessons.models.pretrained.PretrainedLM`.
         tokens: prompts, ``[batch, length]``.
     """
-    with _early_exits(model):
-        rows = model(tokens)
-    return rows.unflatten(0, (len(blocks_of(model)), len(tokens)))
+    states: list[Tensor] = []
+
+    def keep(module: nn.Module, args: tuple, output: Any) -> None:
+        states.append(output[0] if isinstance(output, tuple) else output)
+
+    hooks = []
+    try:
+        for block in blocks_of(model):
+            hooks += [
+                block.register_forward_pre_hook(_given, with_kwargs=True),
+                block.register_forward_hook(keep),
+            ]
+        model(tokens)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return read_out(model, torch.stack(states))
 
 
 def layer_causal_loss(
