@@ -12,7 +12,9 @@ from icl_lessons.language_models.course_models import CourseLMTraining, course_m
 from icl_lessons.language_models.experiments.weights_and_ability import (
     WeightsAndAbilityConfig,
     WeightSparsityConfig,
+    weight_sparsity,
 )
+from icl_lessons.language_models.figures import weights_and_ability as figures
 from icl_lessons.language_models.fine_tuning import answer_law
 from icl_lessons.language_models.weights_and_ability import (
     ABILITIES,
@@ -27,7 +29,6 @@ from icl_lessons.language_models.weights_and_ability import (
     rotations,
     sparsity_of_gaussian,
 )
-from icl_lessons.ledger import run_experiment
 from icl_lessons.measures.distributions import accuracy_over_vocabulary
 from icl_lessons.measures.weights import sparsity_of_construction, sparsity_ratio
 from icl_lessons.models.attention import context_mask, linear_attention
@@ -184,16 +185,12 @@ def test_sparsity_of_a_pretrained_model(tmp_path, tokenizer_of):
     config = transformers.GPT2Config(vocab_size=len(tokenizer), n_embd=16, n_layer=2, n_head=2)
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    changes = {"model": str(tmp_path), "seeds": (0,)}
-    ran = run_experiment("weight_sparsity", changes=changes, device="cpu")
-    result = ran.result
+    result = weight_sparsity(WeightSparsityConfig(model=str(tmp_path), seeds=(0,)))
     assert result.stages == (str(tmp_path), "Gaussian")
     assert result.ratio.shape == (2, 1, 2, 3, 2) and result.head_width == 8
     # Drawn with 0.02: a quarter and more below 0.01.
     assert abs(result.ratio[0, ..., 1].mean() - sparsity_of_gaussian(0.02, 0.01)) < 0.05
-    from icl_lessons.language_models.figures.weights_and_ability import weight_sparsity
-
-    assert len(weight_sparsity(result).axes) == 2
+    assert len(figures.weight_sparsity(result).axes) == 2
 
 
 # --- abilities ------------------------------------------------------------------------------------
@@ -293,9 +290,7 @@ def test_shares_and_ranks_through_training():
 
 
 def test_the_figure_has_a_panel_for_each_attribute(lesson):
-    from icl_lessons.language_models.figures.weights_and_ability import weights_and_ability
-
-    fig = weights_and_ability(lesson)
+    fig = figures.weights_and_ability(lesson)
     titles = [ax.get_title("left") for ax in fig.axes[:4]]
     assert titles == ["topic", "stance", "mood", "kind"]
 

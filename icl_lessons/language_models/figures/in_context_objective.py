@@ -27,12 +27,10 @@ def draw_accuracy(ax: Axes, result: "InContextObjectiveResult", separators: str)
     for name, color in LOOKS.items():
         accuracy = result.of(name, separators)
         half = len(accuracy) // 2
-        for rows, style, kind in (
-            (accuracy[:half], "-", ""),
-            (accuracy[half:], "--", ", contrary"),
-        ):
-            means = rows.mean(0)
-            band(ax, numbers, means, color=color, linestyle=style, label=name + kind)
+        band(ax, numbers, accuracy[:half].mean(0), color=color, label=name)
+        for i, row in enumerate(accuracy[half:].mean(0)):  # the seeds differ: each has its line
+            label = None if i else f"{name}, contrary"
+            ax.plot(numbers, row, "--", color=color, linewidth=1.2, label=label)
     title = "Separators of its training" if separators == "its own" else "Other separators"
     ax.set(xlabel="demonstrations", ylabel="accuracy, mean of four attributes", title=title,
            ylim=(-0.04, 1.06))  # fmt: skip
@@ -42,7 +40,7 @@ def _marks(ax: Axes, values: np.ndarray) -> None:
     """A mark for each seed of each model."""
     for i, (row, color) in enumerate(zip(values, LOOKS.values(), strict=True)):
         ax.plot(np.full(len(row), i), row, "o", color=color, markersize=7, alpha=0.8)
-    ax.set_xticks(range(len(LOOKS)), LOOKS)
+    ax.set_xticks(range(len(LOOKS)), ("prompts\nalone", "CourseLM"))
     ax.set_xlim(-0.6, len(LOOKS) - 0.4)
 
 
