@@ -87,7 +87,7 @@ def check_layer_causal(layer_causal_step: Callable, ordinary_step: Callable) -> 
     """Both functions of exercise 7: ``(weights, read_out, x, labels, step_size) -> list``."""
     rate = 0.3
     for blocks, d, seed in ((3, 4, 91), (2, 2, 95), (1, 3, 99)):
-        weights, read_out, x, labels = case(blocks, d, 3, [0, 2, 1, 1, 2], seed)
+        weights, read_out, x, labels = case(blocks, d, 4, [0, 2, 1, 1, 2], seed)
         labels = torch.tensor(labels)
         for answer, check in ((layer_causal_step, _causal), (ordinary_step, _ordinary)):
             kept = [t.clone() for t in (*weights, read_out, x)]
@@ -172,6 +172,10 @@ def _causal(result, weights, read_out, x, labels, rate) -> None:
             [slope / len(weights) for slope in own],
             "You average over the blocks. Each block descends on its own loss in full.",
         ),
+        (
+            local_slopes(weights, read_out[labels.unique()], x, labels),
+            "Your softmax is over the labels that occur. It is over all words of the read-out.",
+        ),
         ([-slope for slope in own], "Your blocks go uphill: subtract the gradient."),
         ([slope.mT for slope in own], "The gradient is transposed."),
     ]
@@ -224,7 +228,7 @@ def _ordinary(result, weights, read_out, x, labels, rate) -> None:
 
 
 def _say(layer_causal_step: Callable, ordinary_step: Callable) -> None:
-    weights, read_out, x, labels = case(3, 4, 3, [0, 2, 1, 1, 2], 91)
+    weights, read_out, x, labels = case(3, 4, 4, [0, 2, 1, 1, 2], 91)
     other = [*weights[:-1], weights[-1] + draw(4, 4, seed=103)]
     moves, cosines = [], []
     for step in (layer_causal_step, ordinary_step):

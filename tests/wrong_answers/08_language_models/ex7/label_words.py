@@ -2,7 +2,7 @@
 
 verdict: rejected
 found: in sight
-says: The worked example of the stack
+says: Your softmax is over the labels that occur
 """
 
 import torch
