@@ -26,7 +26,7 @@ VERDICTS = {
     "query-forgotten": "holds",
     "adding-is-replacing": "holds",
     "replacing-recovers": "does not hold",
-    "read-later": "holds",
+    "read-later": "holds in part",
     "adding-recovers": "holds",
     "which-task-not-which-mapping": "holds in part",
     "overriding": "holds",
