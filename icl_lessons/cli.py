@@ -39,7 +39,8 @@ def run(
     """Run one experiment and write its result, configuration, versions and figure."""
     from icl_lessons.ledger import run_experiment
 
-    changes: dict = {"model": model, "data": data, "tasks": tasks and tuple(tasks.split(","))}
+    named = tasks and tuple(task.strip() for task in tasks.split(","))
+    changes: dict = {"model": model, "data": data, "tasks": named}
     given = {field: value for field, value in changes.items() if value is not None}
     record = run_experiment(name, scale, device=device, out=out, changes=given)
     typer.echo(

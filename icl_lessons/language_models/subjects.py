@@ -18,6 +18,7 @@ from icl_lessons.language_models.course_models import course_models
 from icl_lessons.language_models.text_tasks import (
     HUB,
     TEMPLATES,
+    Example,
     TextTask,
     hub_examples,
     read_examples,
@@ -73,6 +74,19 @@ def course_subject(seed: int) -> Subject:
     return Subject(model, model.config.layers, course_prompts, drawn_course_prompts)
 
 
+def _in_folder(data: Path, task: str) -> list[Example]:
+    """Examples of a task; an error that says what there is if its file is missing."""
+    path = data / f"{task}.jsonl"
+    if not path.exists():
+        there = [name for name in HUB if (data / f"{name}.jsonl").exists()]
+        ask = f"ask for the tasks that are there alone (--tasks {','.join(there)})"
+        raise ValueError(
+            f"data: {data} has no {path.name}; write it, one object such as "
+            f'{{"text": "...", "label": 0}} a line' + (f", or {ask}" if there else "")
+        )
+    return read_examples(path)
+
+
 @cache
 def pretrained_subject(name: str, data: str | None = None, author: str = "lu") -> Subject:
     """A model of the hub or of a folder, asked about the four data sets.
@@ -88,7 +102,7 @@ def pretrained_subject(name: str, data: str | None = None, author: str = "lu") -
     @cache
     def task_named(task: str) -> TextTask:
         check_choice("task", task, tuple(HUB))
-        examples = read_examples(Path(data) / f"{task}.jsonl") if data else hub_examples(task)
+        examples = hub_examples(task) if data is None else _in_folder(Path(data), task)
         return TextTask(model, examples, TEMPLATES[author][task])
 
     def prompts(task: str, n: int, n_queries: int, seed: int) -> Any:
