@@ -31,6 +31,11 @@ def tables():
     return {chosen.name: order_table(chosen.name) for chosen in OrderTableConfig().sets}
 
 
+@pytest.fixture(scope="module")
+def models():
+    return course_models()
+
+
 def test_each_set_is_the_first_that_shows_every_label():
     for chosen in OrderTableConfig().sets:
         shows_all = [
@@ -51,12 +56,12 @@ def test_one_label_is_wrong_and_there_is_a_query_for_each_of_the_first_labels(ta
         assert table.prompts.answer.tolist() == table.prompts.choices[:3].tolist()
 
 
-def test_prompts_and_the_filter_are_read_in_every_order(tables):
+def test_prompts_and_the_filter_are_read_in_every_order(tables, models):
     for table in tables.values():
         assert table.orders == list(itertools.permutations(range(4)))
         for at in (0, 7, 23):
             prompts = table.prompts.in_order(table.orders[at])
-            for seed, model in enumerate(course_models()):
+            for seed, model in enumerate(models):
                 law = answer_law(model, prompts.tokens)[:, prompts.choices]
                 assert_close(table.answers["in_context"].laws[seed, 0, at], law)
             law = filter_answers(prompts)[:, prompts.choices]
@@ -64,9 +69,9 @@ def test_prompts_and_the_filter_are_read_in_every_order(tables):
 
 
 @pytest.mark.parametrize(("seed", "rate", "at"), [(0, 2, 23), (2, 1, 9)])
-def test_the_stored_descents_are_those_of_fine_tuning(tables, seed, rate, at):
+def test_the_stored_descents_are_those_of_fine_tuning(tables, models, seed, rate, at):
     table = tables[WRONG]
-    config, model = table.config, course_models()[seed]
+    config, model = table.config, models[seed]
     inputs, labels = table.prompts.in_order(table.orders[at]).demonstrations(0)
     for name, batch, place in (("one_by_one", 1, at), ("full_batch", None, 0)):
         settings = FineTuning(

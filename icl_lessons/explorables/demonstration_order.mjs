@@ -182,7 +182,9 @@ function renderDemonstrationOrder({ model, el }) {
       up.setAttribute("aria-label", `${shownText(set, which)}, move up to place ${at}`);
       down.setAttribute("aria-label", `${shownText(set, which)}, move down to place ${at + 2}`);
     });
-    asked.replaceChildren(html("span", { class: "icl-card-number" }, "?"), `${set.queries[state.query].text}: `, html("span", { class: "icl-note" }, `right answer: ${set.labels[set.queries[state.query].right]}`));
+    const query = set.queries[state.query];
+    asked.replaceChildren(html("span", { class: "icl-card-number" }, "?"), html("span", { class: "icl-card-words" }, `${query.text}:`,
+      html("span", { class: "icl-card-note" }, `right answer: ${set.labels[query.right]}`)));
   }
 
   function drawBars() {

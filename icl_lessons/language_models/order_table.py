@@ -234,9 +234,10 @@ def order_table(name: str, config: OrderTableConfig | None = None) -> OrderTable
     place = names.index(name)
     prompts = config.sets[place].prompts(config.n_queries)
     orders = list(itertools.permutations(range(prompts.n)))
+    models = course_models()
     with one_thread():
         by_model = [
-            _kept(in_context_answers(course_models()[seed], prompts, orders), prompts)
+            _kept(in_context_answers(models[seed], prompts, orders), prompts)
             for seed in config.seeds
         ]
     context = Answers(*(torch.stack(part)[:, None] for part in zip(*by_model, strict=True)))

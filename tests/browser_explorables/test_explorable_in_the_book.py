@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from bare_page import settle
+from test_demonstration_order_explorer import random_sets
 from test_explorable_sinusoid import random_weights
 
 from icl_lessons.explorables import (
     ConceptPosteriorExplorer,
+    DemonstrationOrderExplorer,
     ObjectiveSurgeryExplorer,
     OneStepExplorer,
     PlateauExplorer,
@@ -140,6 +142,18 @@ def test_two_views_of_one_surgery_and_of_one_poisoned_context_move_together(book
     for view in page.locator(".icl-poison").all():
         found = json.loads(view.get_attribute("data-solution"))["bySum"]
         assert found == pytest.approx(poison.predictions(), abs=1e-10)
+    page.evaluate("() => window.iclWidgets.dispose()")
+
+
+def test_two_views_of_one_order_move_together(book_page):
+    explorer = DemonstrationOrderExplorer(random_sets())
+    page = book_page([explorer], [explorer, explorer])
+    page.get_by_role("button", name="Reverse").last.click()
+    settle(page)
+    expected = explorer.laws("one_by_one")[-1]
+    for view in page.locator(".icl-orders").all():
+        found = json.loads(view.get_attribute("data-solution"))["learners"]["one_by_one"]["law"]
+        assert found == pytest.approx(expected, abs=1e-12)
     page.evaluate("() => window.iclWidgets.dispose()")
 
 
