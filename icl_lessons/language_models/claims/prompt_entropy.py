@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 from icl_lessons.declare import Evidence, claim, passed, result_of, words
 from icl_lessons.language_models.experiments.prompt_entropy import ONE_WRONG
@@ -19,6 +18,12 @@ def _claim(name: str, where: str, says: str, *, kind: str = "experiment"):
         f"lu2022-{name}", paper="lu2022fantastically", where=where, kind=kind, says=says,
         chapter=PAGE,
     )  # fmt: skip
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's: the correlation of the ranks, equal values sharing theirs."""
+    ranks = [np.sign(v[:, None] - v[None]).sum(1) for v in (first, second)]
+    return float(np.corrcoef(*ranks)[0, 1])
 
 
 @_claim(
@@ -92,7 +97,9 @@ def orders_do_not_transfer(scale: Scale) -> Evidence:
     result = result_of("prompt_entropy", scale)
     here, there = (a.reshape(-1, a.shape[-1]) for a in (result.accuracy, result.elsewhere))
     move = (np.ptp(here, 1) > 0.02) & (np.ptp(there, 1) > 0.02)
-    ranks = np.array([spearmanr(*pair)[0] for pair in zip(here[move], there[move], strict=True)])
+    ranks = np.array(
+        [rank_correlation(*pair) for pair in zip(here[move], there[move], strict=True)]
+    )
     return Evidence(
         measured=float(ranks.mean()) if len(ranks) else math.nan,
         bound=0.3,
