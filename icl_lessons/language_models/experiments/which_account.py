@@ -159,8 +159,9 @@ class WhichAccountResult:
     ) -> Float[np.ndarray, "tasks seeds"]:
         """A measure of an account in its chosen setting; see :meth:`chosen`."""
         check_choice("measure", measure, MEASURES)
+        place = self.chosen(account, choice, by)[..., None]
         values = self.measures[account][..., MEASURES.index(measure)]
-        return np.take_along_axis(values, self.chosen(account, choice, by)[..., None], -1)[..., 0]
+        return np.take_along_axis(values, place, -1)[..., 0]
 
     def descent(
         self, choice: Literal["oracle", "fair"] = "oracle"
