@@ -167,7 +167,7 @@ class OrderAndHazardResult:
         """Means over tasks in a few lines."""
         lines = ["order sensitivity in context by seed | of the exact filter, mean"]
         for name in self.labels:
-            lines.append(f"  {name} labels")
+            lines.append(f"  labels {name}")
             for hazard in (*self.hazards, None):
                 values = self.by_seed(name, hazard)
                 row = f"    {'untrained' if hazard is None else f'hazard {hazard:g}':<14}"
