@@ -14,7 +14,7 @@ from icl_lessons.language_models.experiments.order_sensitivity import (
     FULL_BATCH,
     OrderSensitivityResult,
 )
-from icl_lessons.language_models.fine_tuning import FineTuning, label_loss
+from icl_lessons.language_models.fine_tuning import FineTuning
 from icl_lessons.language_models.order import (
     fine_tuned_answers,
     order_averaged,
@@ -117,10 +117,8 @@ def _descended(model: SequenceTransformer, prompts: AttributePrompts, steps: int
     weights = dict(model.named_parameters())
 
     def loss(own: dict[str, Tensor], i: int) -> Tensor:
-        def called(tokens: Tensor) -> Tensor:
-            return functional_call(model, own, (tokens,))
-
-        return label_loss(called, inputs[i : i + 1], labels[i : i + 1])
+        law = functional_call(model, own, (inputs[i : i + 1],))[0, -1]
+        return -law[labels[i]]
 
     for _ in range(steps):
         parts = [grad(loss)(weights, i) for i in range(prompts.n)]
