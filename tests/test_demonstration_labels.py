@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from icl_lessons.declare import result_of
+from icl_lessons.declare import CLAIMS, result_of
+from icl_lessons.language_models.claims import flipped_labels  # noqa: F401
 from icl_lessons.language_models.demonstration_labels import (
     CONDITIONS,
     accuracy_among_labels,
@@ -364,3 +365,14 @@ def test_what_cannot_be_is_refused(changes, said):
 def test_a_pretrained_model_is_asked_about_the_four_data_sets():
     config = DemonstrationLabelsConfig(model="a", larger=("b",))
     assert config.tasks == ("agnews", "sst2", "cb", "rte") and config.scale == ("a", "b")
+
+
+def test_counts_of_flips_are_those_the_claims_find():
+    verdicts = {}
+    for name, declared in CLAIMS.items():
+        if declared.check.__module__.endswith(("demonstration_labels", "flipped_labels")):
+            verdicts[name] = declared.check(Scale.LESSON).verdict
+    assert verdicts["wei2023-exact-flips"] == verdicts["wei2023-odds-of-flips"] == "holds"
+    assert verdicts["min2022-hurt-where-mapping-is-followed"] == "holds"
+    assert verdicts["pan2023-symbols-are-learned"] == "does not hold"
+    assert len(verdicts) == 25

@@ -109,6 +109,17 @@ def test_only_the_chosen_part_moves_and_never_the_model_given(model, shown, part
         assert all(name.startswith("blocks.1.") for name in where)
 
 
+def test_keys_and_values_move_in_every_block_and_queries_in_none(model, shown):
+    settings = FineTuning(epochs=1, batch_size=1, learning_rate=0.1, parts="keys and values")
+    tuned = dict(fine_tune(model, *shown[:2], settings).named_parameters())
+    for name, parameter in model.named_parameters():
+        moved = tuned[name] != parameter
+        if name.endswith("query_key_value.weight"):
+            assert not moved[:16].any() and moved[16:32].any() and moved[32:].any()
+        else:
+            assert not moved.any(), name
+
+
 def test_the_value_matrix_of_a_block_is_what_its_attention_averages(model):
     """Setting it to 0 silences attention in that block and changes nothing below."""
     silent = fine_tune(model, torch.zeros(1, 1, dtype=torch.long), torch.zeros(1, dtype=torch.long),

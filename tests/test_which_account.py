@@ -14,6 +14,7 @@ from icl_lessons.language_models.accounts import (
     CAUSAL,
     DESCENTS,
     FILTER,
+    LEARNED,
     PART,
     REORDERED,
     REPLACED,
@@ -21,6 +22,8 @@ from icl_lessons.language_models.accounts import (
     ZERO_SHOT,
     account_prompts,
     accounts,
+    learned_filter_answers,
+    mappings_told,
 )
 from icl_lessons.language_models.claims import which_account as claims
 from icl_lessons.language_models.experiments.which_account import (
@@ -34,7 +37,7 @@ from icl_lessons.language_models.figures import which_account as figures
 from icl_lessons.language_models.fine_tuning import FineTuning, answer_law, fine_tune
 from icl_lessons.language_models.layer_causal import layer_causal_fine_tune
 from icl_lessons.language_models.mode_reader import filter_answers
-from icl_lessons.language_models.subjects import subject
+from icl_lessons.language_models.subjects import COURSE_TASKS, course_prompts, subject
 from icl_lessons.language_models.task_vectors import last_states, patched_answers
 from icl_lessons.measures.distributions import divergence
 from icl_lessons.runtime import Scale, one_thread, seeded
@@ -54,7 +57,13 @@ def some(who):
     prompts = account_prompts(who, "stance", 2, 12, 0)
     with one_thread():
         found = accounts(
-            who.model, prompts, 5, whole={"slow": SLOW}, part={"deep": DEEP}, epochs=(1, 3)
+            who.model,
+            prompts,
+            5,
+            whole={"slow": SLOW},
+            part={"deep": DEEP},
+            epochs=(1, 3),
+            told=(False, True, True, False),
         )
     return prompts, *found
 
@@ -69,6 +78,7 @@ def test_every_account_answers_the_same_queries(some):
     assert tuple(found) == ACCOUNTS
     assert {name: len(account) for name, account in found.items()} == {
         REORDERED: 1, ZERO_SHOT: 1, WHOLE: 2, PART: 2, CAUSAL: 2, ADDED: 3, REPLACED: 3, FILTER: 1,
+        LEARNED: 1,
     }  # fmt: skip
     for law in (context, *(law for account in found.values() for law in account.values())):
         assert law.shape == (5, 66)
@@ -88,6 +98,7 @@ def test_each_account_is_what_its_name_says(who, some):
             layer_causal_fine_tune(who.model, *shown, SLOW), asked
         ),
         (FILTER, ""): filter_answers(prompts)[:5].float(),
+        (LEARNED, ""): learned_filter_answers(prompts, (False, True, True, False))[:5].float(),
     }
     for (name, setting), law in expected.items():
         assert_close(found[name][setting], law, atol=1e-5, rtol=0)
@@ -106,6 +117,37 @@ def test_task_vectors_come_from_other_queries(who, some):
         assert_close(found[name]["after block 1"], law, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match="leave no query"):
         accounts(who.model, prompts, 12, whole={}, part={}, epochs=(1,))
+
+
+def test_which_mappings_a_model_tells_is_measured(who):
+    assert mappings_told(who, 8) == (True, True, True, True)
+    assert mappings_told(subject("course", 1), 8) == (False, True, True, False)
+    with pytest.raises(ValueError, match="told: got 2 entries"):
+        learned_filter_answers(who.prompts("mood", 1, 1, 0), (True, False))
+
+
+@given(
+    task=st.sampled_from(COURSE_TASKS), n=st.integers(0, 6), seed=st.integers(0, 10**6),
+    told=st.tuples(*[st.booleans()] * 4),
+)  # fmt: skip
+@settings(deadline=None, max_examples=15)
+def test_the_filter_as_far_as_learned(task, n, seed, told):
+    """Sums to 1; is the exact filter if all is told, and where nothing has been seen."""
+    prompts = course_prompts(task, n, 4, seed)
+    answers = learned_filter_answers(prompts, told)
+    assert_close(answers.sum(-1), torch.ones(4, dtype=torch.float64), atol=1e-12, rtol=0)
+    exact = filter_answers(prompts)
+    if all(told) or n == 0:
+        assert_close(answers, exact, atol=1e-12, rtol=0)
+
+
+def test_a_mapping_that_is_not_told_is_not_followed_and_the_attribute_still_is():
+    shown = course_prompts("topic contrary", 8, 20, 0)
+    blind = learned_filter_answers(shown, (False, True, True, True))
+    exact = filter_answers(shown)
+    gold = course_prompts("topic", 8, 20, 0).answer
+    assert (exact.argmax(-1) == shown.answer).all() and (blind.argmax(-1) == gold).all()
+    assert (blind[:, shown.choices].sum(-1) > 0.9).all()
 
 
 def test_a_quarter_of_the_labels_are_wrong_and_all_queries_see_them(who):
@@ -199,7 +241,7 @@ def test_the_figure_tells_all_accounts_apart(lesson):
 
 def test_claims_are_settled_and_identities_hold(lesson):
     mine = [c for c in CLAIMS.values() if c.check.__module__ == claims.__name__]
-    assert len(mine) >= 14
+    assert len(mine) >= 18
     for claim in mine:
         verdict = claim.check(Scale.LESSON).verdict
         assert verdict != Verdict.OPEN, claim.id
@@ -210,11 +252,11 @@ def test_on_real_text_there_is_no_filter(tiny_model_and_reviews):
     small = {"n": 2, "epochs": (1, 2), "n_queries": 3, "dummies": 12, "seeds": (0, 1)}
     changes = tiny_model_and_reviews | small
     result = which_account(WhichAccountConfig(**changes))
-    assert result.accounts == tuple(name for name in ACCOUNTS if name != FILTER)
+    assert result.accounts == tuple(name for name in ACCOUNTS if name not in (FILTER, LEARNED))
     assert result.context.shape == (1, 2) and np.isfinite(result.descent()).all()
     assert set(DESCENTS) < set(result.rivals)
     fig = figures.which_account(result)
-    assert len(fig.legends[0].get_texts()) == len(ACCOUNTS) - 1
+    assert len(fig.legends[0].get_texts()) == len(ACCOUNTS) - 2
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def some_of(
 def partly_correct(prompts: Any, share: float | int, *, generator: torch.Generator) -> Any:
     """Exactly that share of the labels kept; the others wrong, uniformly among the wrong ones.
 
-    [min2022rethinking, section 4; yoo2022ground, section 3]
+    [min2022rethinking, section 4; yoo2022ground]
 
     Args:
         prompts: with right labels.
@@ -195,7 +195,7 @@ def sensitivity_to_labels(shares: Sequence[float], accuracies: Sequence[float]) 
     """Slope of accuracy on the share of correct labels, by least squares.
 
     1 if accuracy falls from 1 to 0 with the labels, 0 if they do not matter
-    [yoo2022ground, section 3.1].
+    [yoo2022ground].
     """
     if len(shares) != len(accuracies) or len(set(shares)) < 2:
         raise ValueError("shares: use two or more different ones, and an accuracy for each")
@@ -205,7 +205,7 @@ def sensitivity_to_labels(shares: Sequence[float], accuracies: Sequence[float]) 
 def label_effect_ratio(gold: float, random: float, none: float) -> float:
     """``(gold - random) / (gold - none)``: the part of the gain that is due to right labels.
 
-    The *ground-truth label effect ratio* [yoo2022ground, section 3.1]. NaN if demonstrations bring
+    The *ground-truth label effect ratio* [yoo2022ground]. NaN if demonstrations bring
     no gain.
     """
     return (gold - random) / (gold - none) if gold > none else float("nan")

@@ -43,15 +43,19 @@ def parts_of(model: nn.Module, which: str) -> list[Part]:
     Args:
         model: a course transformer, or a model with a method ``parts(which)`` of its own.
         which: ``"all"``, ``"blocks"`` for everything in all blocks, ``"block:i"`` for everything in
-            block ``i`` from 0, or ``"value:i"`` for its value matrix.
+            block ``i`` from 0, ``"value:i"`` for its value matrix, or ``"keys and values"`` for the
+            key and value matrices of all blocks.
 
     Raises:
         ValueError: another name, or a block that is not there.
     """
     kind, _, place = which.partition(":")
-    check_choice("parts", kind, ("all", "blocks", "block", "value"))
+    check_choice("parts", kind, ("all", "blocks", "block", "value", "keys and values"))
     if kind == "all":
         return [Part(name) for name, _ in model.named_parameters()]
+    if kind == "keys and values":
+        layers = range(len(model.blocks))
+        return [part for layer in layers for part in _with_keys(*parts_of(model, f"value:{layer}"))]
     if kind == "blocks":
         layers = range(len(model.blocks))
         return [part for layer in layers for part in parts_of(model, f"block:{layer}")]
@@ -69,6 +73,14 @@ def parts_of(model: nn.Module, which: str) -> list[Part]:
         ]
     width = model.config.width  # queries, keys and values share one matrix, one above the other
     return [Part(f"blocks.{place}.attention.query_key_value.weight", (slice(2 * width, None),))]
+
+
+def _with_keys(value: Part) -> list[Part]:
+    """The key matrix beside a value matrix: of its own, or between queries and values in one."""
+    if value.where is None:
+        return [Part(value.name.replace("v_proj", "k_proj")), value]
+    *rest, last = value.where
+    return [Part(value.name, (*rest, slice(last.start // 2, None)))]
 
 
 @dataclass(frozen=True, kw_only=True)

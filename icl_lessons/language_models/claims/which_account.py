@@ -16,11 +16,13 @@ from icl_lessons.language_models.accounts import (
     CAUSAL,
     DESCENTS,
     FILTER,
+    LEARNED,
     PART,
     REORDERED,
     REPLACED,
     WHOLE,
     ZERO_SHOT,
+    learned_filter_answers,
 )
 from icl_lessons.language_models.experiments.which_account import (
     SHARED_LABELS,
@@ -28,10 +30,13 @@ from icl_lessons.language_models.experiments.which_account import (
 )
 from icl_lessons.language_models.fine_tuning import FineTuning, fine_tune, label_loss
 from icl_lessons.language_models.layer_causal import layer_causal_fine_tune, layer_causal_loss
+from icl_lessons.language_models.mode_reader import filter_answers
+from icl_lessons.language_models.subjects import COURSE_TASKS, course_prompts
 from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
 from icl_lessons.measures.distributions import divergence
 from icl_lessons.models.sequence import SequenceTransformer, SequenceTransformerConfig
 from icl_lessons.runtime import Scale, seeded
+from icl_lessons.tasks.attribute_text import NAMES
 
 PAGE = "language_models/which_account"
 SHEN, DEUTCH = "shen2024pretrained", "deutch2024incontext"
@@ -187,8 +192,8 @@ def _near(
 
 
 def _others(result: WhichAccountResult, *names: str) -> tuple[str, ...]:
-    """The rival accounts but these."""
-    return tuple(name for name in result.rivals if name not in names)
+    """The rival accounts but these, and but the filter that is told what a model has learned."""
+    return tuple(name for name in result.rivals if name not in (LEARNED, *names))
 
 
 def _acquired(result: WhichAccountResult) -> Bool[np.ndarray, "tasks seeds"]:
@@ -333,6 +338,62 @@ def filter_where_not(scale: Scale) -> Evidence:
 
 
 @account_claim(
+    "all-told",
+    "A reader that tells every mapping apart is the exact Bayes filter.",
+    kind="identity",
+)
+def all_told(scale: Scale) -> Evidence:
+    errors = []
+    for seed in range(5):
+        prompts = course_prompts(COURSE_TASKS[seed], seed + 1, 6, seed)
+        answers = learned_filter_answers(prompts, (True,) * len(NAMES))
+        errors.append(relative_error(answers, filter_answers(prompts)))
+    return _identity(errors, "Prompts of five tasks with 1 to 5 demonstrations.")
+
+
+@account_claim(
+    "as-far-as-learned",
+    "A Bayes filter that cannot tell the mappings which the model has not acquired fits better than "
+    "every other account, on every task.",
+    where="not in the paper; found here once the exact filter had failed on such models",
+)
+def as_far_as_learned(scale: Scale) -> Evidence:
+    result, unit = _result(scale), RATIO.format("the best account but the two filters")
+    if LEARNED not in result.measures:
+        return _open(unit)
+    near = result.of("divergence", LEARNED)
+    exact = result.of("divergence", FILTER)
+    return _at_most_one(
+        result,
+        near / _near(result, _others(result, FILTER)),
+        range(len(result.tasks)),
+        unit,
+        f"Median {np.median(near):.3f} nats, largest {near.max():.3f}; of the exact filter "
+        f"{np.median(exact):.3f} and {exact.max():.3f}.",
+    )
+
+
+@account_claim(
+    "as-near-as-another-order",
+    "That filter is as close to in-context learning as in-context learning is to itself with its "
+    "demonstrations in reverse, up to a factor of 2.",
+    where="not in the paper; found here once the exact filter had failed on such models",
+)
+def as_near_as_another_order(scale: Scale) -> Evidence:
+    result, unit = _result(scale), RATIO.format("the reverse order")
+    if LEARNED not in result.measures:
+        return _open(unit)
+    ratio = result.of("divergence", LEARNED) / result.of("divergence", REORDERED)
+    return Evidence(
+        measured=float(np.exp(np.log(ratio).mean())),
+        bound=2.0,
+        unit=f"{unit}, geometric mean over tasks and seeds",
+        samples=passed(ratio <= 2),
+        note=f"By task and seed: {_listed(result, ratio, range(len(result.tasks)))}",
+    )
+
+
+@account_claim(
     "layer-causal-nearer",
     "Layer-causal descent comes closer to in-context learning than descent of the whole model with "
     "the same steps to choose from.",
@@ -361,7 +422,7 @@ def layer_causal_nearer(scale: Scale) -> Evidence:
 )
 def reordered_nearest(scale: Scale) -> Evidence:
     result = _result(scale)
-    ratio = result.of("divergence", REORDERED) / _near(result, result.rivals)
+    ratio = result.of("divergence", REORDERED) / _near(result, _others(result))
     descent = result.of("divergence", REORDERED) / result.descent()
     return _at_most_one(
         result,
@@ -373,9 +434,11 @@ def reordered_nearest(scale: Scale) -> Evidence:
 
 
 def _same_ranking(
-    result: WhichAccountResult, best: Sequence[str], other: Sequence[str], said: str
+    result: WhichAccountResult, said: str, measure: str = "divergence", choice: str = "oracle"
 ) -> Evidence:
-    """Evidence that two measures or choices find the same best account."""
+    """Evidence that another measure or choice finds the same best accounts as the divergence."""
+    names = _others(result)
+    best, other = result.best(names), result.best(names, measure, choice)
     same = np.array([one == two for one, two in zip(best, other, strict=True)])
     differ = [
         f"{task}: {one}, {said} {two}"
@@ -397,8 +460,7 @@ def _same_ranking(
     "The divergence in the other direction finds the same best account.",
 )
 def other_direction(scale: Scale) -> Evidence:
-    result = _result(scale)
-    return _same_ranking(result, result.best(), result.best("reverse"), "in the other direction")
+    return _same_ranking(_result(scale), "in the other direction", "reverse")
 
 
 @account_claim(
@@ -407,8 +469,7 @@ def other_direction(scale: Scale) -> Evidence:
     where="section 4.2, equation 6; the ranking is not in the paper",
 )
 def overlap_cosine_ranking(scale: Scale) -> Evidence:
-    result = _result(scale)
-    return _same_ranking(result, result.best(), result.best("overlap_cosine"), "by overlap cosine")
+    return _same_ranking(_result(scale), "by overlap cosine", "overlap_cosine")
 
 
 @account_claim(
@@ -417,9 +478,7 @@ def overlap_cosine_ranking(scale: Scale) -> Evidence:
 )
 def fair_choice(scale: Scale) -> Evidence:
     result = _result(scale)
-    means = [result.of("divergence", name, "fair").mean(1) for name in result.rivals]
-    fair = [result.rivals[place] for place in np.argmin(means, 0)]
-    found = _same_ranking(result, result.best(), fair, "fairly")
+    found = _same_ranking(result, "fairly", choice="fair")
     worse = []
     for name in DESCENTS:
         ratio = result.of("divergence", name, "fair") / result.of("divergence", name)

@@ -165,6 +165,11 @@ class DemonstrationLabelsResult:
         return values[:, :, OVER_SCALE.index(condition)]
 
     @property
+    def early(self) -> int:
+        """The place in the middle of the scale: 1000 steps for CourseLM."""
+        return len(self.scale) // 2
+
+    @property
     def effect_ratio(self) -> Float[np.ndarray, "seeds tasks"]:
         """Of right labels in the gain from demonstrations [yoo2022ground]."""
         rows = (self.of(name) for name in ("gold", "random", "none"))

@@ -6,6 +6,7 @@ queries. Where an account has settings, one is chosen for each task and seed, in
 came closest on the other seeds, whose demonstrations (and, for CourseLM, weights) are others.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,7 @@ from icl_lessons.language_models.accounts import (
     Law,
     account_prompts,
     accounts,
+    mappings_told,
 )
 from icl_lessons.language_models.experiments.icl_against_gd import PAPER_RIVALS, RIVALS, Rival
 from icl_lessons.language_models.figures import which_account as figures
@@ -169,14 +171,19 @@ class WhichAccountResult:
         """The divergence of whichever descent is closest: whole model, one block, layer-causal."""
         return np.min([self.of("divergence", name, choice) for name in DESCENTS], 0)
 
-    def best(self, measure: str = "divergence") -> list[str]:
-        """The account, of :attr:`rivals`, that is closest on each task on average over seeds.
+    def best(
+        self,
+        names: Sequence[str],
+        measure: str = "divergence",
+        choice: Literal["oracle", "fair"] = "oracle",
+    ) -> list[str]:
+        """Which of some accounts is closest on each task on average over seeds.
 
-        Settings are chosen by an oracle with the same measure.
+        Settings are chosen with the same measure.
         """
-        means = np.stack([self.of(measure, name, by=measure).mean(1) for name in self.rivals])
+        means = np.stack([self.of(measure, n, choice, measure).mean(1) for n in names])
         means = -means if measure in RISING else means
-        return [self.rivals[place] for place in means.argmin(0)]
+        return [names[place] for place in means.argmin(0)]
 
     def summary(self) -> str:
         """Mean divergence over seeds in a few lines: oracle, and fair in brackets."""
@@ -187,7 +194,7 @@ class WhichAccountResult:
                 near, fair = (
                     self.of("divergence", name, c)[row].mean() for c in ("oracle", "fair")
                 )
-                lines.append(f"    {name:24s}{near:.3f} ({fair:.3f})")
+                lines.append(f"    {name:33s}{near:.3f} ({fair:.3f})")
         return "\n".join(lines)
 
 
@@ -211,8 +218,15 @@ def _cell(config: WhichAccountConfig, who: Subject, task: str, seed: int) -> Sta
         for rivals in (config.whole, config.part)
     )
     whole, part = ways
+    told = mappings_told(who, config.n) if config.model == COURSE else None
     context, found = accounts(
-        who.model, prompts, config.n_queries, whole=whole, part=part, epochs=config.epochs
+        who.model,
+        prompts,
+        config.n_queries,
+        whole=whole,
+        part=part,
+        epochs=config.epochs,
+        told=told,
     )
     cell = {
         name: torch.tensor([measured(context, law, answer, config.top) for law in account.values()])
@@ -231,7 +245,9 @@ def _summed(state: State, config: WhichAccountConfig) -> dict[str, float]:
     again = {name: divergence(context, law).mean().item()
              for name, account in found.items() for law in account.values()}  # fmt: skip
     means = {name: values.mean().item() for name, values in state.items()}
-    return means | {f"last {name} of the first cell": value for name, value in again.items()}
+    return means | {
+        f"{name} of the first cell, last setting": value for name, value in again.items()
+    }
 
 
 @recipe("which_account", config=WhichAccountConfig(), measure=_summed)

@@ -80,11 +80,6 @@ def draw_abilities(ax: Axes, result: "DemonstrationLabelsResult", task: int) -> 
     ax.set_xlabel("steps of pretraining" if steps else "model")
 
 
-def early(result: "DemonstrationLabelsResult") -> int:
-    """The place in the middle of the scale."""
-    return len(result.scale) // 2
-
-
 def demonstration_labels(result: "DemonstrationLabelsResult") -> Figure:
     """Conditions, flipped labels and the scale in three rows, a column for each task."""
     use_style()
@@ -92,7 +87,7 @@ def demonstration_labels(result: "DemonstrationLabelsResult") -> Figure:
     fig, axes = plt.subplots(3, tasks, figsize=(2.9 * tasks + 1, 9.4), squeeze=False)
     for task in range(tasks):
         draw_conditions(axes[0, task], result, task)
-        draw_flips(axes[1, task], result, task, (early(result), -1))
+        draw_flips(axes[1, task], result, task, (result.early, -1))
         draw_abilities(axes[2, task], result, task)
         if task:
             axes[1, task].set_title("")

@@ -13,7 +13,7 @@ from icl_lessons.figures import COLORS, use_style
 if TYPE_CHECKING:
     from icl_lessons.language_models.experiments.which_account import WhichAccountResult
 
-# Marker and colour of each account; a hollow mark for what is no account of its own.
+# Marker and colour of each account; no two share both.
 LOOKS = {
     "in context, reordered": ("|", "language_models"),
     "no demonstrations": ("x", "other"),
@@ -23,6 +23,7 @@ LOOKS = {
     "task vector, added": ("D", "implicit_dynamics"),
     "task vector, in place": ("P", "mesa_optimization"),
     "Bayes filter": ("s", "bayesian"),
+    "Bayes filter, as far as learned": ("*", "bayesian"),
 }
 
 
