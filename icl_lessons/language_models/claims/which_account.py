@@ -1,14 +1,11 @@
 """What is claimed of the accounts of in-context learning, each claim with a check."""
 
-import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
 
 from icl_lessons.declare import Evidence, Kind, claim, passed, result_of, words
 from icl_lessons.language_models.accounts import (
@@ -24,17 +21,15 @@ from icl_lessons.language_models.accounts import (
     ZERO_SHOT,
     learned_filter_answers,
 )
+from icl_lessons.language_models.claims.layer_causal import identity
 from icl_lessons.language_models.experiments.which_account import (
     SHARED_LABELS,
     WhichAccountResult,
 )
-from icl_lessons.language_models.fine_tuning import FineTuning, fine_tune, label_loss
-from icl_lessons.language_models.layer_causal import layer_causal_fine_tune, layer_causal_loss
 from icl_lessons.language_models.mode_reader import filter_answers
 from icl_lessons.language_models.subjects import COURSE_TASKS, course_prompts
-from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
+from icl_lessons.measures.agreement import relative_error
 from icl_lessons.measures.distributions import divergence
-from icl_lessons.models.sequence import SequenceTransformer, SequenceTransformerConfig
 from icl_lessons.runtime import Scale, seeded
 from icl_lessons.tasks.attribute_text import NAMES
 
@@ -42,8 +37,6 @@ PAGE = "language_models/which_account"
 SHEN, DEUTCH = "shen2024pretrained", "deutch2024incontext"
 OWN = "not in the paper; the comparison that its section 4 leaves open"
 RATIO = "KL(in context || account) over that of {}"
-MODELS = 6
-RANDOM = f"{MODELS} transformers of random shape and weights, random demonstrations."
 KINDS = ((ZERO_SHOT,), DESCENTS, (ADDED, REPLACED), (FILTER,))
 CANONICAL_OWN = ("topic", "mood")
 CONTRARY = ("topic contrary", "mood contrary", "stance contrary", "kind contrary")
@@ -61,108 +54,6 @@ def _result(scale: Scale) -> WhichAccountResult:
     return result_of("which_account", scale)
 
 
-# --- layer-causal descent -------------------------------------------------------------------------
-
-
-class Case(NamedTuple):
-    """A model of random shape in float64, demonstrations, and a way to fine-tune."""
-
-    model: SequenceTransformer
-    inputs: Tensor
-    labels: Tensor
-    settings: FineTuning
-
-
-def _cases(seed: int, least: int = 1) -> Iterator[Case]:
-    """Cases of random size, of so many blocks at least."""
-    g = seeded(seed)
-
-    def draw(low: int, high: int) -> int:
-        return int(torch.randint(low, high + 1, (), generator=g))
-
-    for _ in range(MODELS):
-        heads, vocabulary, n = draw(1, 3), draw(4, 12), draw(1, 5)
-        shape = SequenceTransformerConfig(
-            vocabulary=vocabulary, width=heads * draw(2, 4), layers=draw(least, 4), heads=heads,
-            init_std=0.4,
-        )  # fmt: skip
-        model = SequenceTransformer(shape, generator=g).double()
-        inputs = torch.randint(vocabulary, (n, draw(1, 5)), generator=g)
-        labels = torch.randint(vocabulary, (n,), generator=g)
-        yield Case(model, inputs, labels, FineTuning(epochs=2, learning_rate=0.03))
-
-
-def _weights(modules: nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in modules.parameters()])
-
-
-def _identity(errors: Sequence[float], note: str = RANDOM) -> Evidence:
-    return Evidence(measured=max(errors), bound=1e-12, unit=RELATIVE_ERROR, note=note)
-
-
-@account_claim(
-    "update-blind-above",
-    "Replace the blocks above a block: its layer-causal update stays exactly what it was, and its "
-    "ordinary gradient update does not.",
-    paper=DEUTCH,
-    where="section on layer causality; the definition, as a check",
-    kind="identity",
-)
-def update_blind_above(scale: Scale) -> Evidence:
-    causal, plain = [], []
-    for model, inputs, labels, settings in _cases(41, least=2):
-        changed = copy.deepcopy(model)
-        other = SequenceTransformer(model.config, generator=seeded(42)).double()
-        changed.blocks[-1] = other.blocks[-1]
-        for found, descend in ((causal, layer_causal_fine_tune), (plain, fine_tune)):
-            one, two = (
-                _weights(descend(m, inputs, labels, settings).blocks[:-1]) for m in (model, changed)
-            )
-            found.append(relative_error(one, two))
-    return _identity(
-        causal, f"{RANDOM} Ordinary descent changes by {min(plain):.0e} to {max(plain):.0e}."
-    )
-
-
-@account_claim(
-    "nothing-above",
-    "For the last block, with no block above it, layer-causal descent is ordinary descent.",
-    paper=DEUTCH,
-    where="section on layer causality; a limit case, as a check",
-    kind="identity",
-)
-def nothing_above(scale: Scale) -> Evidence:
-    errors = []
-    for model, inputs, labels, _ in _cases(45):
-        last = FineTuning(epochs=3, learning_rate=0.03, parts=f"block:{model.config.layers - 1}")
-        one, two = (
-            _weights(descend(model, inputs, labels, last))
-            for descend in (layer_causal_fine_tune, fine_tune)
-        )
-        errors.append(relative_error(one, two))
-    return _identity(errors)
-
-
-@account_claim(
-    "short-models",
-    "The layer-causal loss is the sum of the losses of the models that end after each block.",
-    paper=DEUTCH,
-    where="section on layer causality; the short-circuited models, as a check",
-    kind="identity",
-)
-def short_models(scale: Scale) -> Evidence:
-    errors = []
-    for model, inputs, labels, _ in _cases(46):
-        with torch.no_grad():
-            whole, blocks = layer_causal_loss(model, inputs, labels), model.blocks
-            total = torch.zeros((), dtype=torch.float64)
-            for count in range(1, len(blocks) + 1):
-                model.blocks = blocks[:count]
-                total = total + label_loss(model, inputs, labels)
-        errors.append(relative_error(whole, total))
-    return _identity(errors)
-
-
 @account_claim(
     "cost-of-the-floor",
     "The divergence of a law from itself is what the floor costs, sum p log 1/(1 - f + f/(V p)), "
@@ -178,10 +69,7 @@ def cost_of_the_floor(scale: Scale) -> Evidence:
         exact = -(p * (1 - floor + floor / (size * p)).log()).sum(-1)
         errors.append(relative_error(divergence(p, p, floor), exact))
         most = max(most, float(exact.max()) / -float(np.log1p(-floor)))
-    return _identity(errors, f"20 floors and vocabularies; at most {most:.2f} of the limit.")
-
-
-# --- which account fits best ----------------------------------------------------------------------
+    return identity(errors, f"20 floors and vocabularies; at most {most:.2f} of the limit.")
 
 
 def _near(
@@ -348,13 +236,13 @@ def all_told(scale: Scale) -> Evidence:
         prompts = course_prompts(COURSE_TASKS[seed], seed + 1, 6, seed)
         answers = learned_filter_answers(prompts, (True,) * len(NAMES))
         errors.append(relative_error(answers, filter_answers(prompts)))
-    return _identity(errors, "Prompts of five tasks with 1 to 5 demonstrations.")
+    return identity(errors, "Prompts of five tasks with 1 to 5 demonstrations.")
 
 
 @account_claim(
     "as-far-as-learned",
-    "A Bayes filter that cannot tell the mappings which the model has not acquired fits better than "
-    "every other account, on every task.",
+    "A Bayes filter that cannot tell the mappings which the model has not acquired fits better "
+    "than every other account, on every task.",
     where="not in the paper; found here once the exact filter had failed on such models",
 )
 def as_far_as_learned(scale: Scale) -> Evidence:
