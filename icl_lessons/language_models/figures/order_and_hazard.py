@@ -28,7 +28,7 @@ def draw_sensitivity(ax: Axes, result: "OrderAndHazardResult", labels: str) -> N
     ax.plot(places[:-1], exact.mean(1), marker="s", markersize=4, label="exact Bayes filter",
             **look)  # fmt: skip
     ax.set_xticks(places, [*(f"{h:g}" for h in result.hazards), "untrained"])
-    ax.set(xlabel="hazard of the text", title=f"labels {labels}", ylim=(0, None))
+    ax.set(xlabel="hazard of the text", title=f"labels {labels}")
 
 
 def order_and_hazard(result: "OrderAndHazardResult") -> Figure:
@@ -39,6 +39,7 @@ def order_and_hazard(result: "OrderAndHazardResult") -> Figure:
     )
     for ax, labels in zip(axes[0], result.labels, strict=True):
         draw_sensitivity(ax, result, labels)
+    axes[0, 0].set_ylim(0, None)
     axes[0, 0].set_ylabel("order sensitivity, Σ std p")
     handles, names = axes[0, 0].get_legend_handles_labels()
     fig.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8)

@@ -49,7 +49,13 @@ def draw_one_pass(ax: Axes, result: "OrderSensitivityResult") -> None:
     for seed, value in enumerate(result.context[0]):
         color, label = COLORS["language_models"], None if seed else "in context, by seed"
         ax.plot(result.rates, value / np.square(result.rates), color=color, label=label)
-    ax.set(xscale="log", yscale="log", xlabel="learning rate η", ylabel="order sensitivity / η²")
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="learning rate η",
+        ylabel="order sensitivity / η²",
+        title="one pass",
+    )
     ax.set_ylim(over.min() / 3, over.max() * 30)
     plain_log_ticks(ax)
     ax.legend(fontsize=8)
@@ -65,7 +71,7 @@ def draw_sides(ax: Axes, result: "OrderSensitivityResult") -> None:
     ):
         ax.plot(range(len(values)), values.clip(1e-17), "o", color=color, label=name)
     ax.axhline(np.finfo(float).eps, label="float64 rounding", **LINE_STYLES["exact"])
-    ax.set(yscale="log", xlabel="seed", ylabel="difference two orders make")
+    ax.set(yscale="log", xlabel="seed", ylabel="difference two orders make", title="theorem 1")
     ax.set_xticks(range(len(result.sides)))
     ax.legend(fontsize=8)
 
