@@ -191,7 +191,9 @@ def both_accuracies(
     )
 
 
-def sensitivity_to_labels(shares: Sequence[float], accuracies: Sequence[float]) -> float:
+def sensitivity_to_labels(
+    shares: Sequence[float | int], accuracies: Sequence[float | int]
+) -> float:
     """Slope of accuracy on the share of correct labels, by least squares.
 
     1 if accuracy falls from 1 to 0 with the labels, 0 if they do not matter
@@ -202,7 +204,7 @@ def sensitivity_to_labels(shares: Sequence[float], accuracies: Sequence[float]) 
     return float(np.polyfit(shares, accuracies, 1)[0])
 
 
-def label_effect_ratio(gold: float, random: float, none: float) -> float:
+def label_effect_ratio(gold: float | int, random: float | int, none: float | int) -> float:
     """``(gold - random) / (gold - none)``: the part of the gain that is due to right labels.
 
     The *ground-truth label effect ratio* [yoo2022ground]. NaN if demonstrations bring
@@ -212,7 +214,7 @@ def label_effect_ratio(gold: float, random: float, none: float) -> float:
 
 
 def switching_share(
-    shares: Sequence[float], true: Sequence[float], turned: Sequence[float]
+    shares: Sequence[float | int], true: Sequence[float | int], turned: Sequence[float | int]
 ) -> float:
     """The share of flipped labels from which flipped answers outnumber true ones.
 

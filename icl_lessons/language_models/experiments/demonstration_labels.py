@@ -179,7 +179,7 @@ class DemonstrationLabelsResult:
     def sensitivity(self) -> Float[np.ndarray, "seeds tasks"]:
         """Slope of accuracy on the share of correct labels [yoo2022ground]."""
         return np.apply_along_axis(
-            lambda row: sensitivity_to_labels(self.shares, row), -1, self.correct
+            lambda row: sensitivity_to_labels(self.shares, row.tolist()), -1, self.correct
         )
 
     def summary(self) -> str:

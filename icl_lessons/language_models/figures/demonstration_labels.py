@@ -67,7 +67,7 @@ def _scale_name(result: "DemonstrationLabelsResult", place: int) -> str:
 
 def draw_abilities(ax: Axes, result: "DemonstrationLabelsResult", task: int) -> None:
     """Task recognition and task learning along the scale; a thin line for each seed."""
-    places = np.arange(len(result.scale))
+    places = range(len(result.scale))
     for condition, (label, color, style) in ABILITIES.items():
         values = result.by_scale(condition, among_labels=condition == "abstract")[:, task]
         for seed, row in enumerate(values):
