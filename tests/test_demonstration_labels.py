@@ -29,12 +29,12 @@ from icl_lessons.language_models.demonstration_labels import (
 )
 from icl_lessons.language_models.experiments.demonstration_labels import (
     DemonstrationLabelsConfig,
+    demonstration_labels,
 )
 from icl_lessons.language_models.figures import demonstration_labels as figures
 from icl_lessons.language_models.subjects import subject
 from icl_lessons.language_models.text_tasks import TEMPLATES, Example, TextTask
 from icl_lessons.language_models.text_templates import STRANGE_INPUTS, SYMBOLS
-from icl_lessons.ledger import run_experiment
 from icl_lessons.models.pretrained import PADDING, PretrainedLM
 from icl_lessons.runtime import Scale, seeded
 from icl_lessons.tasks.attribute_prompts import attribute_prompts
@@ -341,7 +341,7 @@ def test_the_same_study_on_a_pretrained_model(tmp_path, tokenizer_of):
     settings = {"model": str(tmp_path / "model"), "data": str(tmp_path), "tasks": ("sst2",)}
     small = {"n_demonstrations": (0, 2), "n_labels": 2, "shares": (0.0, 1.0), "n_prompts": 6,
              "seeds": (0,)}  # fmt: skip
-    result = run_experiment("demonstration_labels", changes=settings | small, device="cpu").result
+    result = demonstration_labels(DemonstrationLabelsConfig(**settings, **small))
     assert result.accuracy.shape == (1, 1, 11, 2) and result.scale == (settings["model"],)
     assert np.isnan(result.filter).all() and np.isnan(result.of("novel")).all()
     assert np.isfinite(result.of("abstract")).all()

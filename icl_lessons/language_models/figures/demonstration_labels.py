@@ -84,17 +84,14 @@ def demonstration_labels(result: "DemonstrationLabelsResult") -> Figure:
     """Conditions, flipped labels and the scale in three rows, a column for each task."""
     use_style()
     tasks = len(result.tasks)
-    fig, axes = plt.subplots(3, tasks, figsize=(2.9 * tasks + 1, 9.4), squeeze=False)
+    fig, axes = plt.subplots(3, tasks, figsize=(2.9 * tasks + 1, 9.8), squeeze=False)
     for task in range(tasks):
         draw_conditions(axes[0, task], result, task)
         draw_flips(axes[1, task], result, task, (result.early, -1))
         draw_abilities(axes[2, task], result, task)
-        if task:
-            axes[1, task].set_title("")
-            axes[2, task].set_title("")
     axes[1, 0].set_ylabel("share of true answers")
     axes[2, 0].set_ylabel("accuracy")
-    for row in axes:
-        handles, labels = row[0].get_legend_handles_labels()
-        row[0].legend(handles, labels, fontsize=8, loc="best")
+    named = (row[0].get_legend_handles_labels() for row in axes)
+    shown = [entry for row in named for entry in zip(*row, strict=True)]
+    fig.legend(*zip(*shown, strict=True), loc="outside lower center", ncols=5, fontsize=9)
     return fig
