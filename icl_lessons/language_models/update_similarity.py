@@ -37,7 +37,12 @@ KEYS_AND_VALUES = "keys and values"
 def cosine(first: Float[Tensor, "*places n"], second: Float[Tensor, "*places n"]) -> Tensor:
     """Cosine along the last axis, exact for vectors however short; 0 where one of them is 0."""
     tiny = torch.finfo(first.dtype).tiny
-    return (F.normalize(first, dim=-1, eps=tiny) * F.normalize(second, dim=-1, eps=tiny)).sum(-1)
+
+    def direction(vectors: Tensor) -> Tensor:  # scaled first, or squares of small entries vanish
+        largest = vectors.abs().amax(-1, keepdim=True).clamp_min(tiny)
+        return F.normalize(vectors / largest, dim=-1, eps=tiny)
+
+    return (direction(first) * direction(second)).sum(-1)
 
 
 # --- attention as an update -----------------------------------------------------------------------
@@ -193,7 +198,9 @@ class Recalled(NamedTuple):
     tuned: int
 
 
-def recalled(zero_shot: Laws, context: Laws, tuned: Laws, answer: Int[Tensor, " batch"]) -> Recalled:
+def recalled(
+    zero_shot: Laws, context: Laws, tuned: Laws, answer: Int[Tensor, " batch"]
+) -> Recalled:
     """Rec2FTP is ``both / tuned`` [dai2023why, section 4.3]."""
     alone, shown, after = (law.argmax(-1) == answer for law in (zero_shot, context, tuned))
     gained = after & ~alone
@@ -221,9 +228,12 @@ def untrained(model: nn.Module, seed: int) -> nn.Module:
 
     Raises:
         TypeError: neither CourseLM nor a :class:`~icl_lessons.models.pretrained.PretrainedLM`.
+        ValueError: a course transformer of another shape than CourseLM's.
     """
     if isinstance(model, SequenceTransformer):
         config = CourseLMTraining()
+        if model.config != config.shape:
+            raise ValueError(f"model: got the shape {model.config}; use CourseLM, {config.shape}")
         return checkpoints(course_weights(config), config)[0][seed % len(config.seeds)]
     if not isinstance(model, PretrainedLM):
         raise TypeError(f"model: got {type(model).__name__}; use CourseLM or a PretrainedLM")
