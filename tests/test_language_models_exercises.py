@@ -5,9 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from icl_lessons.grading.language_models import (
-    account_table,
     accounts,
-    course,
     layers,
     losses,
     overlap,
@@ -16,6 +14,8 @@ from icl_lessons.grading.language_models import (
     theorem,
 )
 from icl_lessons.grading.sums import draw
+from icl_lessons.language_models import account_table
+from icl_lessons.language_models import course_answers as course
 from icl_lessons.language_models.fine_tuning import FineTuning, fine_tune, label_loss
 from icl_lessons.measures import distributions
 

@@ -3,10 +3,11 @@
 As in the other assignments, a check asks the theory and never a reference solution: tokens ranked
 by sorting a list, gradients written out by hand where autograd is the usual way, and found by
 autograd where a formula is. The values that known mistakes would give come from the same sums with
-one thing changed. Where a check passes, the learner's own function is used on CourseLM.
+one thing changed. Where a check passes, the learner's own function is used on
+CourseLM, by what the notebook hands in as ``course``:
+:mod:`icl_lessons.language_models.course_answers`.
 """
 
-from icl_lessons.grading.language_models.account_table import print_accounts
 from icl_lessons.grading.language_models.accounts import check_best_account
 from icl_lessons.grading.language_models.layers import check_layer_causal
 from icl_lessons.grading.language_models.losses import check_label_loss
@@ -24,5 +25,4 @@ __all__ = [
     "check_steps",
     "check_theorem_gap",
     "check_token_overlap",
-    "print_accounts",
 ]

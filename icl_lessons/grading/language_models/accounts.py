@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -17,9 +18,7 @@ from icl_lessons.grading.checks import (
     tolerance_of,
     unchanged,
 )
-from icl_lessons.grading.language_models import course
 from icl_lessons.grading.sums import draw
-from icl_lessons.language_models.mode_reader import filter_answers
 
 
 def divergences(answers: Tensor, accounts: Tensor, floor: float) -> Tensor:
@@ -56,7 +55,7 @@ def _case(queries: int, words: int, seed: int) -> tuple[Tensor, Tensor]:
     return answers, accounts
 
 
-def check_best_account(answer: Callable) -> None:
+def check_best_account(answer: Callable, course: ModuleType) -> None:
     """``answer(answers, accounts, floor) -> ([accounts] integers, [accounts])``."""
     for queries, words, seed, floor in ((4, 5, 111, 0.001), (6, 3, 114, 0.02)):
         answers, accounts = _case(queries, words, seed)
@@ -69,7 +68,7 @@ def check_best_account(answer: Callable) -> None:
         if not isinstance(result, (list, tuple)) or len(result) != 2:
             fail("Return two things: the accounts from best to worst, and their divergences.")
         _compare(result, answers, accounts, floor)
-    _say(answer)
+    _say(answer, course)
 
 
 def _compare(result, answers, accounts, floor) -> None:
@@ -187,17 +186,16 @@ def _mistakes(answers, accounts, floor) -> list[Mistake]:
     ]
 
 
-def _say(answer: Callable) -> None:
+def _say(answer: Callable, course: ModuleType) -> None:
     names = ("no demonstrations", "descent", "the Bayes filter")
     best = []
     for seed in range(3):
-        asked = course.prompts("stance", 8, seed)
         told = course.in_context("stance", 8, seed)
         accounts = torch.stack(
             [
                 course.zero_shot("stance", 8, seed),
                 course.tuned("stance", 8, seed, 0.03, 20),
-                filter_answers(asked).double(),
+                course.bayes("stance", 8, seed),
             ]
         )
         order, far = call(answer, told, accounts, 0.001)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from icl_lessons.grading.checks import (
     passed,
     unchanged,
 )
-from icl_lessons.grading.language_models import course
+from icl_lessons.grading.language_models.seeds import each
 from icl_lessons.grading.language_models.sensitivity import number
 from icl_lessons.grading.sums import draw
 
@@ -33,7 +34,9 @@ def reader(tokens: Tensor, words: Tensor, out: Tensor) -> Tensor:
     return (words[tokens].cumsum(1) / numbers).tanh() @ out.mT
 
 
-def check_label_loss(answer: Callable[[Callable, Tensor, Tensor], Tensor]) -> None:
+def check_label_loss(
+    answer: Callable[[Callable, Tensor, Tensor], Tensor], course: ModuleType
+) -> None:
     """``answer(model, tokens, label_at) -> []``, with a gradient."""
     size, width = 7, 4
     for seed, tokens, label_at in (
@@ -76,10 +79,10 @@ def check_label_loss(answer: Callable[[Callable, Tensor, Tensor], Tensor]) -> No
                 tolerance=max(tolerance, FLOAT64_TOLERANCE),
                 otherwise="Every weight moves by what it does to the label alone.",
             )
-    _say(answer)
+    _say(answer, course)
 
 
-def _say(answer: Callable) -> None:
+def _say(answer: Callable, course: ModuleType) -> None:
     """The loss of CourseLM on demonstrations that contradict its documents."""
     canonical, contrary = [], []
     for seed, model in enumerate(course.models()):
@@ -91,8 +94,8 @@ def _say(answer: Callable) -> None:
     passed(
         4,
         "Hidden tests use other models, some very sure of themselves. CourseLM on 8 remarks about "
-        f"stance, each alone: {course.each(canonical)} nats a label for its three seeds, "
-        f"{course.each(contrary)} where the labels are the contrary ones. That is what descent on "
+        f"stance, each alone: {each(canonical)} nats a label for its three seeds, "
+        f"{each(contrary)} where the labels are the contrary ones. That is what descent on "
         "the demonstrations has to lower.",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from icl_lessons.grading.checks import (
     tolerance_of,
     unchanged,
 )
-from icl_lessons.grading.language_models import course
+from icl_lessons.grading.language_models.seeds import each
 from icl_lessons.grading.sums import draw
 
 
@@ -49,7 +50,9 @@ def _overlap_cases() -> Iterator[tuple[str, Tensor, Tensor, int]]:
         yield f"With k = {k} and equal probabilities", p, q, k
 
 
-def check_token_overlap(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None:
+def check_token_overlap(
+    answer: Callable[[Tensor, Tensor, int], Tensor], course: ModuleType
+) -> None:
     """``answer(p, q, k) -> [queries]``."""
     for words, p, q, k in _overlap_cases():
         kept = p.clone(), q.clone()
@@ -75,9 +78,9 @@ def check_token_overlap(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None
     passed(
         1,
         "Hidden tests use other sizes and closer ties. CourseLM, stance, 2 demonstrations, the top "
-        f"10 of 66 tokens: in context and after descent on the two share {course.each(own)} "
+        f"10 of 66 tokens: in context and after descent on the two share {each(own)} "
         f"(one number for each seed). Is that much? In context and with NO demonstrations share "
-        f"{course.each(alone)}.",
+        f"{each(alone)}.",
     )
 
 
@@ -146,7 +149,9 @@ def cosines(p: Tensor, q: Tensor, sets: list[set[int]]) -> Tensor:
     return torch.tensor(out, dtype=torch.float64)
 
 
-def check_overlap_cosine(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None:
+def check_overlap_cosine(
+    answer: Callable[[Tensor, Tensor, int], Tensor], course: ModuleType
+) -> None:
     """``answer(p, q, k) -> [queries]``."""
     for k, size, seed in ((4, 9, 200), (3, 8, 220), (1, 4, 240)):
         p, q, shared = _overlapping(k, size, seed)
@@ -176,8 +181,8 @@ def check_overlap_cosine(answer: Callable[[Tensor, Tensor, int], Tensor]) -> Non
     passed(
         2,
         "CourseLM, stance, 2 demonstrations, k = 10, one number for each seed: in context and "
-        f"after descent {course.each(own)}, in context and with no demonstrations "
-        f"{course.each(alone)}. The cosine over all tokens, for comparison: {course.each(plain)}.",
+        f"after descent {each(own)}, in context and with no demonstrations "
+        f"{each(alone)}. The cosine over all tokens, for comparison: {each(plain)}.",
     )
 
 

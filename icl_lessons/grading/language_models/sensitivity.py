@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from icl_lessons.grading.checks import (
     passed,
     unchanged,
 )
-from icl_lessons.grading.language_models import course
+from icl_lessons.grading.language_models.seeds import each
 from icl_lessons.grading.sums import draw
 
 
@@ -53,7 +54,7 @@ def number(result: object, what: str) -> tuple[Tensor, float]:
     return value, FLOAT32_TOLERANCE if short else FLOAT64_TOLERANCE
 
 
-def check_order_sensitivity(answer: Callable[[Tensor], float]) -> None:
+def check_order_sensitivity(answer: Callable[[Tensor], float], course: ModuleType) -> None:
     """``answer(probabilities) -> float``."""
     for orders, queries, vocabulary in ((4, 3, 5), (2, 1, 3), (6, 5, 2)):
         laws = (1.5 * draw(orders, queries, vocabulary, seed=31 + orders)).softmax(-1)
@@ -76,8 +77,8 @@ def check_order_sensitivity(answer: Callable[[Tensor], float]) -> None:
     passed(
         3,
         "Hidden tests use other sizes. CourseLM, stance, 8 demonstrations in 6 orders: "
-        f"{course.each(own, '.3f')} for its three seeds. Before any training: "
-        f"{course.each(start, '.3f')}. So this number alone does not say that a model learns.",
+        f"{each(own, '.3f')} for its three seeds. Before any training: "
+        f"{each(start, '.3f')}. So this number alone does not say that a model learns.",
     )
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from types import ModuleType
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icl_lessons.grading.checks import (
     Mistake,
@@ -19,12 +18,11 @@ from icl_lessons.grading.checks import (
     tolerance_of,
     unchanged,
 )
-from icl_lessons.grading.language_models import course
+from icl_lessons.grading.language_models.seeds import each
 from icl_lessons.grading.sums import draw
-from icl_lessons.language_models.fine_tuning import FineTuning, answer_law, fine_tune
-from icl_lessons.runtime import one_thread
 
-WORDS, WIDTH, EPOCHS = 5, 4, 3
+WORDS, WIDTH = 5, 4
+EPOCHS, RATE = 3, 0.03  # of descent on CourseLM
 
 
 def model(weights: Tensor, demonstrations: list, query: Tensor) -> Tensor:
@@ -61,7 +59,7 @@ def _with(weights, demonstrations, order):
     return weights, [demonstrations[i] for i in order]
 
 
-def check_theorem_gap(answer: Callable) -> None:
+def check_theorem_gap(answer: Callable, course: ModuleType) -> None:
     """``answer(model, algorithm, weights, demonstrations, query, first, second)``: two sides."""
     weights, query = draw(WORDS, WIDTH, seed=81), draw(WIDTH, seed=82)
     shown = list(zip(draw(3, WIDTH, seed=83), (1, 4, 2), strict=True))
@@ -78,7 +76,7 @@ def check_theorem_gap(answer: Callable) -> None:
             ):
                 fail("Your function changed the list `demonstrations`. Leave it as it is.")
             _compare(result, words, algorithm, weights, shown, query, first, second)
-    _say(answer)
+    _say(answer, course)
 
 
 def _compare(result, words, algorithm, weights, shown, query, first, second) -> None:
@@ -200,49 +198,32 @@ def _logs(demonstrations_of, at, first, second, query) -> Tensor:
     return a - b
 
 
-def _descend(weights: nn.Module, asked: Any, size: int | None) -> nn.Module:
-    """A few epochs of descent on the demonstrations, in batches of that size."""
-    settings = FineTuning(learning_rate=0.03, epochs=EPOCHS, batch_size=size)
-    return fine_tune(weights, *asked.demonstrations(), settings)
-
-
-@cache
-def _changed(seed: int, order: tuple[int, ...], size: int | None) -> nn.Module:
-    """The same from CourseLM's own weights: the same for every caller."""
-    asked = course.prompts("stance", 4, seed, 20).in_order(order)
-    return _descend(course.models()[seed], asked, size)
-
-
-def _say(answer: Callable) -> None:
+def _say(answer: Callable, course: ModuleType) -> None:
     """Both sides on CourseLM, with descent in one batch and one by one."""
     sides: dict[str, list[float]] = {"context": [], "full": [], "single": []}
     for seed, start in enumerate(course.models()):
         asked = course.prompts("stance", 4, seed, 20)
 
         def told(weights, demonstrations, query, asked=asked) -> Tensor:
-            if not demonstrations:
-                return answer_law(weights, asked.query_tokens).double()
-            return answer_law(weights, asked.in_order(demonstrations).tokens).double()
+            return course.told(weights, asked, demonstrations)
 
         for name, size in (("full", None), ("single", 1)):
 
-            def change(weights, demonstrations, asked=asked, start=start, seed=seed, size=size):
-                if weights is start:
-                    return _changed(seed, tuple(demonstrations), size)
-                return _descend(weights, asked.in_order(demonstrations), size)
+            def change(weights, demonstrations, asked=asked, size=size):
+                ordered = asked.in_order(demonstrations)
+                return course.descended(weights, ordered, RATE, EPOCHS, size)
 
-            with one_thread():
-                left, right = call(
-                    answer, told, change, start, [0, 1, 2, 3], None, [0, 1, 2, 3], [2, 3, 1, 0]
-                )
+            left, right = call(
+                answer, told, change, start, [0, 1, 2, 3], None, [0, 1, 2, 3], [2, 3, 1, 0]
+            )
             sides[name].append(right.abs().max().item())
         sides["context"].append(left.abs().max().item())
     passed(
         6,
         "Your two sides on CourseLM (stance, 4 demonstrations, two orders; the largest entry, one "
-        f"number for each seed). In context: {course.each(sides['context'], '.3f')}. After "
-        f"{EPOCHS} full-batch steps: {course.each(sides['full'], '.0e')}, rounding. After {EPOCHS} "
-        f"epochs one by one: {course.each(sides['single'], '.3f')}. The theorem rules out the "
+        f"number for each seed). In context: {each(sides['context'], '.3f')}. After "
+        f"{EPOCHS} full-batch steps: {each(sides['full'], '.0e')}, rounding. After {EPOCHS} "
+        f"epochs one by one: {each(sides['single'], '.3f')}. The theorem rules out the "
         "first of the two algorithms. Of the second it asks that both sides agree, for every query "
         "and every word.",
     )

@@ -1,4 +1,4 @@
-"""The table of exercise 9: CourseLM's answers in context, and four accounts of them."""
+"""The table of assignment 8: CourseLM's answers in context, and four accounts of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from icl_lessons.grading.language_models import course
+from icl_lessons.language_models import course_answers as course
 from icl_lessons.language_models.fine_tuning import FineTuning, answer_law, fine_tune
 from icl_lessons.language_models.mode_reader import filter_answers
 from icl_lessons.measures.distributions import accuracy_over_vocabulary, divergence
@@ -91,7 +91,7 @@ def table() -> list[Row]:
 
 
 def print_accounts() -> None:
-    """Print the table of exercise 9."""
+    """Print the table of assignment 8, exercise 9."""
     rows = table()
     print(
         f"CourseLM, {N} demonstrations, {course.QUERIES} queries; its three seeds side by side.\n"

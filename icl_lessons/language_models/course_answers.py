@@ -1,4 +1,8 @@
-"""CourseLM and its prompts, for checks that show a learner's function at work."""
+"""What CourseLM answers, ready to be measured: in context, without demonstrations, after descent.
+
+Assignment 8 hands this module to its checks, so that a function that passes is used on CourseLM at
+once. Everything is computed from the stored weights when it is first asked for, and kept.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from icl_lessons.language_models.course_models import (
     course_weights,
 )
 from icl_lessons.language_models.fine_tuning import FineTuning, answer_law, fine_tune
+from icl_lessons.language_models.mode_reader import filter_answers
 from icl_lessons.language_models.order import in_context_answers, some_orders
 from icl_lessons.language_models.subjects import course_prompts
 from icl_lessons.runtime import one_thread, seeded
@@ -23,7 +28,7 @@ QUERIES = 100
 
 @cache
 def models() -> list[nn.Module]:
-    """The three seeds, in single precision, whatever the notebook's default is."""
+    """CourseLM's three seeds, in single precision, whatever the notebook's default is."""
     return [model.float() for model in course_models()]
 
 
@@ -58,13 +63,7 @@ def zero_shot(task: str, n: int, seed: int) -> Tensor:
 def tuned(task: str, n: int, seed: int, rate: float, epochs: int) -> Tensor:
     """What it answers to the queries alone after full-batch descent on the demonstrations."""
     asked = prompts(task, n, seed)
-    with one_thread():
-        model = fine_tune(
-            models()[seed],
-            *asked.demonstrations(),
-            FineTuning(learning_rate=rate, epochs=epochs),
-        )
-        return answer_law(model, asked.query_tokens).double()
+    return told(descended(models()[seed], asked, rate, epochs), asked, [])
 
 
 @cache
@@ -76,7 +75,23 @@ def in_orders(task: str, n: int, seed: int, count: int, trained: bool = True) ->
         return in_context_answers(model, prompts(task, n, seed, 40), orders).double()
 
 
-def each(values: list[float], form: str = ".2f") -> str:
-    """The numbers of the three seeds, in words."""
-    *most, last = (format(value, form) for value in values)
-    return f"{', '.join(most)} and {last}"
+@cache
+def bayes(task: str, n: int, seed: int) -> Tensor:
+    """What the exact Bayes filter of its text answers to the same prompts."""
+    return filter_answers(prompts(task, n, seed)).double()
+
+
+def told(weights: nn.Module, asked: Any, order: list[int]) -> Tensor:
+    """A model's answers after the demonstrations in that order; to the queries alone if empty."""
+    with one_thread():
+        tokens = asked.in_order(order).tokens if order else asked.query_tokens
+        return answer_law(weights, tokens).double()
+
+
+def descended(
+    weights: nn.Module, asked: Any, rate: float, epochs: int, batch_size: int | None = None
+) -> nn.Module:
+    """A copy of the model after descent on the demonstrations; full-batch unless told otherwise."""
+    settings = FineTuning(learning_rate=rate, epochs=epochs, batch_size=batch_size)
+    with one_thread():
+        return fine_tune(weights, *asked.demonstrations(), settings)
