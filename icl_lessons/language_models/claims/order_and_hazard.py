@@ -156,7 +156,8 @@ def drift_free_text_no_order(scale: Scale) -> Evidence:
         note=f"By seed {', '.join(f'{v:.3f}' for v in values)}, accuracy {words(right)}; the exact "
         "filter 0. Before training "
         + ", ".join(f"{v:.3f}" for v in result.by_seed("gold", None))
-        + ": scores that fall with distance (ALiBi) put what is near first.",
+        + ". Scores that fall with distance (ALiBi) put what is near first; whether they are the "
+        "reason was not tested with other positions.",
     )
 
 
