@@ -129,7 +129,7 @@ def random_update(zero_shot: Outputs, tuned: Outputs, *, generator: torch.Genera
 # --- scores of attention --------------------------------------------------------------------------
 
 
-def attention_scores(model: SequenceTransformer, tokens: Prompts, own: int) -> Scores:
+def attention_scores(model: nn.Module, tokens: Prompts, own: int) -> Scores:
     """Scores before the softmax, ALiBi included, of the last token for the last so many tokens.
 
     Args:
@@ -213,7 +213,7 @@ def weight_updates(
     """By how much the keys and values of each block have moved, as one vector for each block."""
     before, after = dict(model.named_parameters()), dict(tuned.named_parameters())
     moved = [
-        (after[name] - before[name])[... if where is None else where].flatten()
+        (after[name] - before[name]).detach()[... if where is None else where].flatten()
         for name, where in parts_of(model, KEYS_AND_VALUES)
     ]
     each = len(moved) // layers  # matrices in a block

@@ -48,8 +48,8 @@ ONE_PASS, CAUSAL, FULL_BATCH = "one pass", "one pass, layer-causal", "full batch
 WAYS = (ONE_PASS, CAUSAL, FULL_BATCH)
 DONE_BY_ALL = ("topic", "mood", "stance", "kind", "mood contrary", "stance contrary")
 """The tasks that CourseLM of every seed does in context with eight demonstrations."""
-BY_BLOCK = ("raw", "normalised", "null", "random", "random_raw", "scores", "score_changes", "size",
-            "moved")  # fmt: skip
+BY_BLOCK = ("raw", "normalised", "null", "random", "random_raw", "other_labels", "scores",
+            "score_changes", "size", "moved")  # fmt: skip
 BY_ANSWER = ("accuracy", "validated", "both", "gained")
 
 
@@ -112,8 +112,9 @@ class UpdateSimilarityResult:
         by_block: means over queries, ``[models, tasks, ways, rates, blocks, seeds]``: SimAOU
             ``raw`` and ``normalised``; ``null``, the normalised one that two independent updates
             of these sizes have in closed form; ``random`` and ``random_raw``, with an update as
-            large as that of fine-tuning in a random direction; ``scores``, SimAM of context and
-            fine-tuned; ``score_changes``, SimAM of changes, NaN in the first block; ``size`` of
+            large as that of fine-tuning in a random direction; ``other_labels``, raw, after
+            fine-tuning on the same inputs with :func:`other_labels`; ``scores``, SimAM of context
+            and fine-tuned; ``score_changes``, SimAM of changes, NaN in the first block; ``size`` of
             what fine-tuning changes, ``c`` as in ``relative_sizes``; ``moved``, the length of the
             change of keys and values. Scores are NaN for a pretrained model.
         by_answer: ``[models, tasks, ways, rates, seeds]``: ``accuracy`` after fine-tuning;
@@ -193,6 +194,13 @@ def the_models(who: Subject, seed: int) -> dict[str, nn.Module]:
     return {TRAINED: who.model, EMBEDDINGS: embeddings_only(who.model, start), UNTRAINED: start}
 
 
+def other_labels(prompts: Any) -> Int[Tensor, " n"]:
+    """For the first prompt's demonstrations: the next of its choices in place of every label."""
+    choices = prompts.choices if prompts.choices.ndim == 1 else prompts.choices[0]
+    place = (prompts.labels[0][:, None] == choices).long().argmax(1)
+    return choices[(place + 1) % len(choices)]
+
+
 def _scores(model: nn.Module, tokens: Tensor, own: int) -> Tensor | None:
     return attention_scores(model, tokens, own) if isinstance(model, SequenceTransformer) else None
 
@@ -210,7 +218,7 @@ def _cell(config: UpdateSimilarityConfig, model: nn.Module, prompts: Any, seed: 
     context_size = relative_sizes(zero, context)
     nothing = torch.full((layers, count), torch.nan)
 
-    def measured(tuned: nn.Module) -> tuple[Tensor, Tensor]:
+    def measured(tuned: nn.Module, misled: nn.Module) -> tuple[Tensor, Tensor]:
         after, generator = attention_outputs(tuned, alone), seeded(seed)
         drawn = random_update(zero, after, generator=generator)
         size = relative_sizes(zero, after)
@@ -226,6 +234,9 @@ def _cell(config: UpdateSimilarityConfig, model: nn.Module, prompts: Any, seed: 
             "null": independent_similarity(context_size, size),
             "random": update_similarity(zero, context, drawn, normalised=True),
             "random_raw": update_similarity(zero, context, drawn, normalised=False),
+            "other_labels": update_similarity(
+                zero, context, attention_outputs(misled, alone), normalised=False
+            ),
             "scores": scores,
             "score_changes": changes,
             "size": size,
@@ -245,10 +256,14 @@ def _cell(config: UpdateSimilarityConfig, model: nn.Module, prompts: Any, seed: 
         )
 
     inputs, labels = prompts.demonstrations(0)
-    tuned = [
-        [config.descend(way)(model, inputs, labels, rate) for rate in config.rates] for way in WAYS
+    tuned, misled = (
+        [[config.descend(way)(model, inputs, told, rate) for rate in config.rates] for way in WAYS]
+        for told in (labels, other_labels(prompts))
+    )
+    found = [
+        [measured(*pair) for pair in zip(*rows, strict=True)]
+        for rows in zip(tuned, misled, strict=True)
     ]
-    found = [[measured(each) for each in row] for row in tuned]
     pairs = zip(tuned[WAYS.index(ONE_PASS)], tuned[WAYS.index(CAUSAL)], strict=True)
     before = nothing if zero_scores is None else score_similarity(context_scores, zero_scores)
     return {

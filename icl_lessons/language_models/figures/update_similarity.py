@@ -18,7 +18,11 @@ LOOKS = {
     "embeddings only": ("s", "gradient_descent"),
     "untrained": ("^", "other"),
 }
-LEVEL = "above: two independent updates of these sizes; below: before fine-tuning"
+BARS = {
+    "normalised": "bars: two independent updates of these sizes",
+    "raw": "bars: fine-tuned on the same inputs with other labels",
+    "scores": "bars: before fine-tuning",
+}
 TITLES = {
     "normalised": "outputs, states of length 1 (Dai et al.)",
     "raw": "outputs, as they are (Deutch et al.)",
@@ -30,8 +34,9 @@ TITLES = {
 def draw_measure(ax: Axes, result: "UpdateSimilarityResult", measure: str) -> None:
     """A measure for every way to descend and every model: mean over seeds, seeds as small points.
 
-    Beside the normalised one, a bar where two independent updates of the same sizes would be;
-    beside the scores, a bar where they are before any fine-tuning.
+    A bar beside each point: at the normalised outputs, where two independent updates of the same
+    sizes would be; at the raw ones, after fine-tuning on other labels; at the scores, before any
+    fine-tuning.
     """
     from icl_lessons.language_models.experiments.update_similarity import WAYS
 
@@ -42,11 +47,15 @@ def draw_measure(ax: Axes, result: "UpdateSimilarityResult", measure: str) -> No
             ax.plot(np.full(len(values), x + 0.06), values, ".", color=COLORS[color], markersize=4)
             ax.plot([x - 0.02], [values.mean()], marker=marker, markersize=7, **looks,
                     label=model if column == 0 else None)  # fmt: skip
-            if measure in ("normalised", "scores"):
-                before = result.scores_before(model)
-                level = result.mean("null", model, way) if measure == "normalised" else before
-                ax.plot([x - 0.1, x + 0.1], [level.mean()] * 2, color=COLORS["exact"],
-                        linewidth=2.2, label=LEVEL if place + column == 0 else None)  # fmt: skip
+            if measure in BARS:
+                level = {
+                    "normalised": result.mean("null", model, way),
+                    "raw": result.mean("other_labels", model, way),
+                    "scores": result.scores_before(model),
+                }[measure].mean()
+                ax.plot([x - 0.1, x + 0.1], [level] * 2, color=COLORS["exact"], linewidth=2,
+                        zorder=1)  # fmt: skip
+    ax.set_xlabel(BARS.get(measure, ""), fontsize=9)
     ax.axhline(0, color=COLORS["grid"], linewidth=1)
     ax.set_xticks(range(len(WAYS)), [way.replace(", ", ",\n") for way in WAYS])
     ax.grid(axis="x", visible=False)
@@ -65,7 +74,5 @@ def similarity_of_updates(result: "UpdateSimilarityResult") -> Figure:
     for ax, name in zip(axes.flat, names, strict=True):
         draw_measure(ax, result, name)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda i: labels[i] == LEVEL)
-    fig.legend([handles[i] for i in order], [labels[i] for i in order],
-               loc="outside lower center", ncols=2, fontsize=9)  # fmt: skip
+    fig.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return fig
