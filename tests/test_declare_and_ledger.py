@@ -473,10 +473,12 @@ def test_the_figure_is_drawn_in_the_course_s_style_and_nothing_else_is(registry,
         return draw_fall(result)
 
     declare_fall(figure=draw)
-    before, opened = plt.rcParams.copy(), plt.get_fignums()
-    run_experiment("fall", out=tmp_path)
-    assert seen == ["left"] and before["axes.titlelocation"] == "center"
-    assert plt.rcParams == before and plt.get_fignums() == opened
+    with plt.rc_context():
+        plt.rcdefaults()  # another test of this process may have set the course's style
+        before, opened = plt.rcParams.copy(), plt.get_fignums()
+        run_experiment("fall", out=tmp_path)
+        assert seen == ["left"] and before["axes.titlelocation"] == "center"
+        assert plt.rcParams == before and plt.get_fignums() == opened
 
 
 def test_a_figure_that_fails_does_not_take_the_record_with_it(registry, tmp_path):
