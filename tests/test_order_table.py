@@ -10,9 +10,7 @@ import torch
 from torch.testing import assert_close
 
 from icl_lessons.language_models.course_models import course_models
-from icl_lessons.language_models.fine_tuning import FineTuning, answer_law, fine_tune
-from icl_lessons.language_models.mode_reader import filter_answers
-from icl_lessons.language_models.order_table import (
+from icl_lessons.language_models.experiments.order_table import (
     LEARNERS,
     UNIT,
     Answers,
@@ -20,6 +18,8 @@ from icl_lessons.language_models.order_table import (
     OrderTableConfig,
     order_table,
 )
+from icl_lessons.language_models.fine_tuning import FineTuning, answer_law, fine_tune
+from icl_lessons.language_models.mode_reader import filter_answers
 from icl_lessons.language_models.subjects import course_prompts
 from icl_lessons.measures.distributions import order_sensitivity
 

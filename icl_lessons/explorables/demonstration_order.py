@@ -3,7 +3,7 @@
 The reader puts the demonstrations of a prompt into any of their 24 orders and sees what in-context
 learning, two kinds of gradient descent and the exact Bayes filter answer. Nothing is learned in the
 browser: the answers in every order come in `sets`, which
-`icl_lessons.language_models.order_table` makes from stored weights.
+`icl_lessons.language_models.experiments.order_table` makes from stored weights.
 `demonstration_order_math.mjs` looks them up; the tests compare it with that table.
 """
 
@@ -129,7 +129,7 @@ class DemonstrationOrderExplorer(DrawnExplorable):
     query alone. The exact Bayes filter knows the law of the text [shen2024pretrained, section 4.1].
 
     Args:
-        sets: payloads of :func:`icl_lessons.language_models.order_table.order_table`.
+        sets: payloads of :func:`icl_lessons.language_models.experiments.order_table.order_table`.
         chosen: which set, from 0.
         order: the demonstrations' numbers, from 0, the first to be read first.
         query, model, rate: which of the sets' queries, models and rates, from 0.
