@@ -81,7 +81,7 @@ def at_least(result: Any, cells: np.ndarray, bound: float, unit: str, note: str 
     "exact-share",
     "With a given share of correct labels, exactly that many labels of each prompt are right, "
     "never only on average.",
-    where="section 4, demonstrations with some correct labels",
+    where="the setting with some correct labels",
     kind="identity",
 )
 def exact_share(scale: Scale) -> Evidence:
@@ -104,7 +104,7 @@ def exact_share(scale: Scale) -> Evidence:
     MIN,
     "one-in-m",
     "Of labels drawn at random, one in as many as there are labels is right by chance.",
-    where="section 4, demonstrations with random labels",
+    where="the setting with random labels",
 )
 def one_in_m(scale: Scale) -> Evidence:
     off, shares = [], []
@@ -132,7 +132,7 @@ def one_in_m(scale: Scale) -> Evidence:
     MIN,
     "random-labels-barely-hurt",
     "Random labels in place of right ones cost at most a few points of accuracy.",
-    where="abstract; section 4",
+    where="abstract",
 )
 def random_labels_barely_hurt(scale: Scale) -> Evidence:
     result = study(scale)
@@ -196,7 +196,7 @@ def early_in_training(scale: Scale) -> Evidence:
     MIN,
     "better-than-none",
     "Demonstrations with random labels are better than none.",
-    where="section 4",
+    where="the setting with random labels",
 )
 def better_than_none(scale: Scale) -> Evidence:
     result = study(scale)
@@ -216,7 +216,7 @@ def better_than_none(scale: Scale) -> Evidence:
     MIN,
     "label-space",
     "Words from outside the label set in place of labels cost accuracy.",
-    where="section 5.2",
+    where="abstract; the label space",
 )
 def label_space(scale: Scale) -> Evidence:
     result = study(scale)
@@ -235,7 +235,7 @@ def label_space(scale: Scale) -> Evidence:
     MIN,
     "input-distribution",
     "Inputs from another text cost accuracy beyond what random labels cost.",
-    where="section 5.1",
+    where="abstract; the distribution of the inputs",
 )
 def input_distribution(scale: Scale) -> Evidence:
     result = study(scale)
@@ -254,7 +254,7 @@ def input_distribution(scale: Scale) -> Evidence:
     MIN,
     "labels-only",
     "Without the inputs, labels alone are no better than no demonstrations.",
-    where="section 5.3",
+    where="abstract; the format",
 )
 def labels_only(scale: Scale) -> Evidence:
     return _no_better_than_none(scale, "labels only")
@@ -264,7 +264,7 @@ def labels_only(scale: Scale) -> Evidence:
     MIN,
     "inputs-only",
     "Without the labels, inputs alone are no better than no demonstrations.",
-    where="section 5.3",
+    where="abstract; the format",
 )
 def inputs_only(scale: Scale) -> Evidence:
     return _no_better_than_none(scale, "inputs only")
@@ -287,7 +287,7 @@ def _no_better_than_none(scale: Scale, condition: str) -> Evidence:
     MIN,
     "separators-are-not-needed",
     "Right labels after their inputs are enough: separators between them are not needed.",
-    where="not in the paper; about section 5.3",
+    where="not in the paper; about the format",
 )
 def separators_are_not_needed(scale: Scale) -> Evidence:
     result = study(scale)

@@ -69,7 +69,7 @@ def symbols_rename(scale: Scale) -> Evidence:
     WEI,
     "exact-flips",
     "A share of flipped labels is exact in each prompt, and every flipped label is the next one.",
-    where="section 3",
+    where="the setting of flipped labels",
     kind="identity",
 )
 def exact_flips(scale: Scale) -> Evidence:
@@ -92,7 +92,7 @@ def exact_flips(scale: Scale) -> Evidence:
     WEI,
     "no-flips-is-gold",
     "With no labels flipped, prompts and answers are those of right labels, to the last bit.",
-    where="section 3",
+    where="the setting of flipped labels",
     kind="identity",
 )
 def no_flips_is_gold(scale: Scale) -> Evidence:
@@ -112,7 +112,7 @@ def no_flips_is_gold(scale: Scale) -> Evidence:
     "odds-of-flips",
     "A Bayesian reader weighs flipped against kept labels: each shifts the odds of the two "
     "mappings by the same factor, so that with equal priors it switches just above half.",
-    where="not in the paper; about section 3",
+    where="not in the paper; about flipped labels",
     kind="identity",
 )
 def odds_of_flips(scale: Scale) -> Evidence:
@@ -276,7 +276,7 @@ def novel_mapping_gets_worse(scale: Scale) -> Evidence:
     "large-follow-flips",
     "With all labels flipped, the trained model follows: its answers are right less often than by "
     "chance.",
-    where="abstract; section 3",
+    where="abstract",
 )
 def large_follow_flips(scale: Scale) -> Evidence:
     result = study(scale)
@@ -294,7 +294,7 @@ def large_follow_flips(scale: Scale) -> Evidence:
     WEI,
     "small-keep-priors",
     "Early in pretraining, the model keeps to what the labels mean, however many are flipped.",
-    where="abstract; section 3",
+    where="abstract",
 )
 def small_keep_priors(scale: Scale) -> Evidence:
     result = study(scale)
@@ -314,7 +314,7 @@ def small_keep_priors(scale: Scale) -> Evidence:
     "switch-beside-the-filter",
     "Where the model follows flipped labels, it switches at the share at which the exact filter "
     "of the text does.",
-    where="not in the paper; about section 3",
+    where="not in the paper; about flipped labels",
 )
 def switch_beside_the_filter(scale: Scale) -> Evidence:
     result = study(scale)
@@ -337,7 +337,7 @@ def switch_beside_the_filter(scale: Scale) -> Evidence:
     WEI,
     "next-label-is-answered",
     "What is answered in place of the true label is the label that the flips demonstrate.",
-    where="section 3",
+    where="the setting of flipped labels",
 )
 def next_label_is_answered(scale: Scale) -> Evidence:
     result = study(scale)
