@@ -28,7 +28,7 @@ def draw_sensitivity(ax: Axes, result: "OrderAndHazardResult", labels: str) -> N
     ax.plot(places[:-1], exact.mean(1), marker="s", markersize=4, label="exact Bayes filter",
             **look)  # fmt: skip
     ax.set_xticks(places, [*(f"{h:g}" for h in result.hazards), "untrained"])
-    ax.set(xlabel="hazard of the text", title=f"labels {labels}")
+    ax.set(xlabel="hazard of the text", title=f"labels {labels}", xlim=(-0.3, places[-1] + 0.5))
 
 
 def order_and_hazard(result: "OrderAndHazardResult") -> Figure:
