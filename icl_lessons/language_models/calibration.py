@@ -2,7 +2,7 @@
 
 After demonstrations a model may lean to some label whatever is asked. Its answer ``p_cf`` to an
 input without content measures the lean, and the calibrated answer is ``p / p_cf``, renormalised
-[zhao2021calibrate, section 5]. If the answers are ``p'(y|x)`` proportional to ``p(y|x) b_y``, and
+[zhao2021calibrate]. If the answers are ``p'(y|x)`` proportional to ``p(y|x) b_y``, and
 ``p`` is even on the content-free input, that gives ``p`` back exactly.
 """
 
@@ -62,9 +62,9 @@ def calibrated(law: LabelLaw, content_free: Float[Tensor, " labels"]) -> LabelLa
 def content_free_prompts(prompts: Any) -> Any:
     """The demonstrations of the first prompt before inputs that say nothing.
 
-    For text, every field of the template is "N/A", empty or "[MASK]" [zhao2021calibrate, section
-    5]. For attribute text, noun and predicate are a filler each: the nearest thing to "N/A" that
-    the language has. Their answers mean nothing.
+    For text, every field of the template is "N/A", empty or "[MASK]" [zhao2021calibrate]. For
+    attribute text, noun and predicate are a filler each: the nearest thing to "N/A" that the
+    language has. Their answers mean nothing.
     """
     if isinstance(prompts, TextPrompts):
         template, shown = prompts.template, prompts.written[0][:-1]

@@ -66,7 +66,7 @@ def _relabelled(prompts: Any, numbers: Int[Tensor, "batch n"]) -> Any:
 def random_labels(prompts: Any, *, generator: torch.Generator) -> Any:
     """Every label drawn anew and uniformly, so that one in ``m`` is right by chance.
 
-    [min2022rethinking, section 4]
+    [min2022rethinking]
     """
     m = prompts.choices.shape[-1]
     return _relabelled(prompts, torch.randint(m, (len(prompts), prompts.n), generator=generator))
@@ -93,7 +93,7 @@ def some_of(
 def partly_correct(prompts: Any, share: float | int, *, generator: torch.Generator) -> Any:
     """Exactly that share of the labels kept; the others wrong, uniformly among the wrong ones.
 
-    [min2022rethinking, section 4; yoo2022ground]
+    [min2022rethinking; yoo2022ground]
 
     Args:
         prompts: with right labels.
@@ -108,7 +108,7 @@ def partly_correct(prompts: Any, share: float | int, *, generator: torch.Generat
 def flipped(prompts: Any, share: float | int, *, generator: torch.Generator) -> Any:
     """Exactly that share of the labels turned to the next one; the answer stays the true one.
 
-    With two labels the next one is the other [wei2023larger, section 3].
+    With two labels the next one is the other [wei2023larger].
     """
     m, numbers = prompts.choices.shape[-1], label_numbers(prompts)
     turned = some_of(*numbers.shape, share, generator=generator)

@@ -4,7 +4,7 @@ Todd et al. look at what every head writes for the last token. They average it o
 demonstrate a task, put that mean into prompts whose labels are corrupted, and see by how much the
 right answer gains: the head's *causal indirect effect*. The mean outputs of the few heads with the
 largest effect, summed, are the task's *function vector*; added to the residual stream of a query
-without demonstrations, it makes the model do the task [todd2024function, section 2].
+without demonstrations, it makes the model do the task [todd2024function].
 
 A task vector (:mod:`~icl_lessons.language_models.task_vectors`) is a whole state or a difference of
 two; a function vector is a sum of a few heads' outputs. Blocks and heads are counted from 0. All

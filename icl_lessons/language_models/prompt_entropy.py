@@ -3,7 +3,7 @@
 Lu et al. let the model itself write inputs: after the demonstrations, in every order, it continues
 with sentences of the same kind, and their labels are thrown away. On these *probes* each order is
 scored by how its answers spread over the labels, and the orders of highest entropy are kept
-[lu2022fantastically, section 3]. An order whose every answer is the same label scores lowest.
+[lu2022fantastically]. An order whose every answer is the same label scores lowest.
 """
 
 import re

@@ -2,7 +2,7 @@
 
 Hendel et al. take the state of the last token after some block of a prompt with demonstrations and
 another query, and put it where the state of a query without demonstrations was: the model then does
-the task [hendel2023task, section 2]. Such a state erases what the last token has read of its query,
+the task [hendel2023task]. Such a state erases what the last token has read of its query,
 so that in a shallow model this works mostly where the query is read in a later block
 (:func:`whose_query_is_answered` finds out when). Adding the *difference* that the demonstrations
 make leaves the query alone.

@@ -28,7 +28,7 @@ def _laws(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @_claim(
     "a-lean-is-taken-out",
-    "section 5",
+    "contextual calibration",
     "If answers lean by the same factors whatever is asked, and the input without content is "
     "neutral, calibration gives the unleaning answers back.",
     kind="identity",
@@ -45,7 +45,7 @@ def a_lean_is_taken_out(scale: Scale) -> Evidence:
 
 @_claim(
     "no-content-becomes-even",
-    "section 5",
+    "contextual calibration",
     "After calibration the input without content is answered evenly.",
     kind="identity",
 )
@@ -68,7 +68,7 @@ def _gain(scale: Scale, method: str, biased: int) -> np.ndarray:
 
 @_claim(
     "calibration-helps",
-    "abstract; section 6",
+    "abstract",
     "Calibration on an input without content raises accuracy.",
 )
 def calibration_helps(scale: Scale) -> Evidence:
@@ -86,7 +86,7 @@ def calibration_helps(scale: Scale) -> Evidence:
 
 @_claim(
     "no-content-is-neutral",
-    "section 5",
+    "contextual calibration",
     "The answers to an input without content show what the prompt leans to, and nothing else.",
 )
 def no_content_is_neutral(scale: Scale) -> Evidence:
@@ -103,7 +103,7 @@ def no_content_is_neutral(scale: Scale) -> Evidence:
 
 @_claim(
     "majority-label",
-    "section 4",
+    "abstract, on what causes the instability",
     "Answers lean to the label that most demonstrations have.",
 )
 def majority_label(scale: Scale) -> Evidence:
@@ -120,7 +120,7 @@ def majority_label(scale: Scale) -> Evidence:
 
 @_claim(
     "recency",
-    "section 4",
+    "abstract, on what causes the instability",
     "Answers lean to the label of the last demonstration.",
 )
 def recency(scale: Scale) -> Evidence:
@@ -137,8 +137,8 @@ def recency(scale: Scale) -> Evidence:
 
 @_claim(
     "known-lean",
-    "section 5; the lean put in here",
-    "A lean that is put in by hand is taken out in part by an input without content.",
+    "contextual calibration; the lean put in here",
+    "Where a lean is put in by hand, calibration on an input without content raises accuracy.",
 )
 def known_lean(scale: Scale) -> Evidence:
     result = result_of("calibration", scale)

@@ -28,7 +28,7 @@ from icl_lessons.measures.agreement import relative_error
 from icl_lessons.runtime import Scale
 from icl_lessons.tasks.attribute_text import NAMES
 
-DEFINITION = "section 2, definition of the heads' outputs and effects"
+DEFINITION = "definition of the heads' outputs and effects"
 HEADS = 4  # of the twelve of CourseLM
 BLOCK = 0  # added after the first of three: the paper adds a third of the way up
 SETTING = f"{HEADS} of 12 heads, ranked by effect under any label, added after block {BLOCK}."
@@ -118,7 +118,7 @@ def constant_head(scale: Scale) -> Evidence:
 @_claim(
     "vectors-add-up",
     "The function vector of two groups of heads is the sum of the groups' vectors.",
-    where="section 2, definition of a function vector",
+    where="definition of a function vector",
     kind="identity",
 )
 def vectors_add_up(scale: Scale) -> Evidence:
@@ -140,7 +140,7 @@ def vectors_add_up(scale: Scale) -> Evidence:
 @_claim(
     "few-heads",
     "A few heads hold most of the indirect effect.",
-    where="section 2, the heads with the largest effect",
+    where="the heads with the largest effect",
 )
 def few_heads(scale: Scale) -> Evidence:
     effects = _result(scale).average_effects(ANY_LABEL)
@@ -161,7 +161,7 @@ def few_heads(scale: Scale) -> Evidence:
 @_claim(
     "heads-across-tasks",
     "The same heads carry different tasks.",
-    where="section 2, averaging effects over tasks",
+    where="averaging effects over tasks",
 )
 def heads_across_tasks(scale: Scale) -> Evidence:
     result = _result(scale)
@@ -206,7 +206,7 @@ def heads_across_seeds(scale: Scale) -> Evidence:
     "zero-shot",
     "The function vector of a few heads, added to a query without demonstrations, makes the model "
     "do the task.",
-    where="section 3, zero-shot prompts",
+    where="abstract; zero-shot prompts",
 )
 def zero_shot(scale: Scale) -> Evidence:
     result = _result(scale)
@@ -230,7 +230,7 @@ def zero_shot(scale: Scale) -> Evidence:
 @_claim(
     "corrupted-prompts",
     "Added to prompts with corrupted labels, it brings back at least half of what they lost.",
-    where="section 3, shuffled-label prompts",
+    where="shuffled-label prompts",
 )
 def corrupted_prompts(scale: Scale) -> Evidence:
     result = _result(scale)
@@ -272,7 +272,7 @@ def random_direction(scale: Scale) -> Evidence:
 @_claim(
     "carries-the-mapping",
     "A function vector carries the demonstrated mapping: from contrary labels, the contrary one.",
-    where="section 3; about what a function vector holds",
+    where="about what a function vector holds",
 )
 def carries_the_mapping(scale: Scale) -> Evidence:
     result = _result(scale)
@@ -295,7 +295,7 @@ def carries_the_mapping(scale: Scale) -> Evidence:
 @_claim(
     "early-blocks",
     "It works better added early than after the last block.",
-    where="section 3, accuracy by layer",
+    where="abstract; accuracy by layer",
 )
 def early_blocks(scale: Scale) -> Evidence:
     result = _result(scale)

@@ -28,7 +28,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 @_claim(
     "entropies",
-    "section 3",
+    "the definition of the entropies",
     "Both entropies are log m where answers are even, the local one 0 where they are certain, and "
     "neither depends on how labels are named.",
     kind="identity",
@@ -90,7 +90,7 @@ def right_labels_no_order(scale: Scale) -> Evidence:
 
 @_claim(
     "orders-do-not-transfer",
-    "section 2",
+    "abstract",
     "An order that is good for one model is not good for another.",
 )
 def orders_do_not_transfer(scale: Scale) -> Evidence:
@@ -131,7 +131,7 @@ def _selected(scale: Scale, score: str, reported: float | None = None) -> Eviden
 
 @_claim(
     "global-entropy-selects",
-    "abstract; section 4",
+    "abstract",
     "Orders of high global entropy are better than the average order.",
 )
 def global_entropy_selects(scale: Scale) -> Evidence:
@@ -140,7 +140,7 @@ def global_entropy_selects(scale: Scale) -> Evidence:
 
 @_claim(
     "local-entropy-selects",
-    "section 4",
+    "the method, with the local entropy",
     "Orders of high local entropy are better than the average order.",
 )
 def local_entropy_selects(scale: Scale) -> Evidence:
