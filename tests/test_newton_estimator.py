@@ -53,7 +53,8 @@ def test_the_iterates_are_the_closed_form_also_with_fewer_examples_than_coordina
     for k in range(steps + 1):
         expected = np.stack([closed_form(s, alpha, k) for s in S.numpy()])
         scale = max(1.0, np.abs(expected).max())
-        assert np.abs(path[k].numpy() - expected).max() <= 1e-10 * scale
+        # the closed form loses digits where an eigenvalue is small: 1 - (1 - small) over small
+        assert np.abs(path[k].numpy() - expected).max() <= 1e-8 * scale
 
 
 @given(**SIZES)
