@@ -129,24 +129,10 @@ def random_update(zero_shot: Outputs, tuned: Outputs, *, generator: torch.Genera
 # --- scores of attention --------------------------------------------------------------------------
 
 
-def attention_scores(model: nn.Module, tokens: Prompts, own: int) -> Scores:
-    """Scores before the softmax, ALiBi included, of the last token for the last so many tokens.
-
-    Args:
-        model: CourseLM.
-        tokens: prompts.
-        own: tokens that belong to the query; those before are left out.
-
-    Raises:
-        TypeError: another kind of model.
-        ValueError: more tokens than there are.
-    """
+def _projected(model: nn.Module, tokens: Prompts) -> Float[Tensor, "3 layers heads batch n size"]:
+    """Queries, keys and values of every block."""
     if not isinstance(model, SequenceTransformer):
         raise TypeError(f"model: got {type(model).__name__}; use CourseLM")
-    check_integer("own", own, at_least=1)
-    batch, length = tokens.shape
-    if own > length:
-        raise ValueError(f"own: got {own}; the prompts have {length} tokens")
     kept: list[Tensor] = []
     hooks = [
         block.attention.query_key_value.register_forward_hook(
@@ -161,7 +147,26 @@ def attention_scores(model: nn.Module, tokens: Prompts, own: int) -> Scores:
         for hook in hooks:
             hook.remove()
     heads = model.config.heads
-    q, k, _ = torch.stack(kept).unflatten(-1, (3, heads, -1)).permute(3, 0, 4, 1, 2, 5)
+    return torch.stack(kept).unflatten(-1, (3, heads, -1)).permute(3, 0, 4, 1, 2, 5)
+
+
+def attention_scores(model: nn.Module, tokens: Prompts, own: int) -> Scores:
+    """Scores before the softmax, ALiBi included, of the last token for the last so many tokens.
+
+    Args:
+        model: CourseLM.
+        tokens: prompts.
+        own: tokens that belong to the query; those before are left out.
+
+    Raises:
+        TypeError: another kind of model.
+        ValueError: more tokens than there are.
+    """
+    check_integer("own", own, at_least=1)
+    q, k, _ = _projected(model, tokens)
+    heads, length = q.shape[1], q.shape[3]
+    if own > length:
+        raise ValueError(f"own: got {own}; the prompts have {length} tokens")
     scores = (k[..., -own:, :] @ q[..., -1, :, None])[..., 0] * q.shape[-1] ** -0.5
     if model.config.positions == "alibi":
         bias = alibi_bias(length, heads, device=scores.device, dtype=scores.dtype)
@@ -186,6 +191,58 @@ def score_change_similarity(
     positions are absolute: leave that block out. [deutch2024incontext, section on metrics]
     """
     return score_similarity(context - zero_shot, tuned - zero_shot)
+
+
+# --- ranks of tokens ------------------------------------------------------------------------------
+
+
+def attention_queries(
+    model: nn.Module, tokens: Prompts
+) -> Float[Tensor, "layers heads batch tokens size"]:
+    """What every token asks with: the queries of attention in every block.
+
+    Raises:
+        TypeError: another kind of model than CourseLM.
+    """
+    return _projected(model, tokens)[0]
+
+
+def attention_to(
+    model: nn.Module, tokens: Prompts, places: Int[Tensor, " m"]
+) -> Float[Tensor, "layers batch m"]:
+    """Attention of the last token to the tokens at some places, summed over heads."""
+    weights = attention_scores(model, tokens, tokens.shape[1]).softmax(-1).sum(1)
+    return weights[..., places]
+
+
+def attention_while_training(
+    trained_on: Float[Tensor, "layers heads m size"],
+    query: Float[Tensor, "layers heads batch size"],
+) -> Float[Tensor, "layers batch m"]:
+    """``sum_h Q'_h q_h``: what stands in for attention to tokens that are not in the prompt.
+
+    A linear map trained by descent is linear attention to the inputs it was trained on
+    [dai2023why, section 3.1]; Dai et al. compare those inputs' queries ``Q'`` with the last
+    token's. Labels do not enter.
+
+    Args:
+        trained_on: queries of the tokens of the training examples, while these were trained on.
+        query: of the last token of each prompt, after fine-tuning.
+    """
+    return torch.einsum("lhms,lhbs->lbm", trained_on, query)
+
+
+def rank_correlation(
+    first: Float[Tensor, "*places m"], second: Float[Tensor, "*places m"]
+) -> Float[Tensor, "*places"]:
+    """Kendall's tau: pairs in the same order less pairs in the opposite order, of all pairs.
+
+    Of all pairs that are no tie, to be exact: the geometric mean of their numbers in the two rows
+    (tau-b). 0 where all entries of a row are the same.
+    """
+    one, two = ((row[..., :, None] - row[..., None, :]).sign() for row in (first, second))
+    untied = (one.square().sum((-2, -1)) * two.square().sum((-2, -1))).sqrt()
+    return (one * two).sum((-2, -1)) / untied.clamp_min(1)
 
 
 # --- answers and weights --------------------------------------------------------------------------
