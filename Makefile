@@ -36,8 +36,8 @@ serve: book  ## build the book and serve it on this machine
 	@echo "Read it at http://localhost:$(PORT)/ (Ctrl-C ends it)"
 	@$(RUN) python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-test: environment  ## run every test (up to 30 minutes on 2 cores)
-	@echo "Running every test: up to 30 minutes on 2 cores."
+test: environment  ## run every test (about 35 minutes on 2 cores)
+	@echo "Running every test: about 35 minutes on 2 cores."
 	@$(RUN) python tools/run_tests.py --jobs $(JOBS)
 
 lab: environment  ## open JupyterLab on the exercises

@@ -49,7 +49,7 @@ from icl_lessons.runtime import Scale, seeded
 
 VERDICTS = {
     "dai2023-ranks-alike": "does not hold",
-    "dai2023-ranks-above-untrained": "does not hold",
+    "dai2023-ranks-above-untrained": "holds in part",
     "dai2023-ranks-by-descent": "does not hold",
 }
 few = settings(deadline=None, max_examples=30)

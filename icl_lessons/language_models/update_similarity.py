@@ -129,7 +129,7 @@ def random_update(zero_shot: Outputs, tuned: Outputs, *, generator: torch.Genera
 # --- scores of attention --------------------------------------------------------------------------
 
 
-def _projected(model: nn.Module, tokens: Prompts) -> Float[Tensor, "3 layers heads batch n size"]:
+def _projected(model: nn.Module, tokens: Prompts) -> Float[Tensor, "3 layers heads n length size"]:
     """Queries, keys and values of every block."""
     if not isinstance(model, SequenceTransformer):
         raise TypeError(f"model: got {type(model).__name__}; use CourseLM")

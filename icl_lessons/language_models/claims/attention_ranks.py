@@ -38,7 +38,8 @@ def _result(scale: Scale) -> Any:
 def ranks_alike(scale: Scale) -> Evidence:
     result = _result(scale)
     tau = result.mean()
-    by_block = result.of().mean((0, 2))
+    by_block, within = result.of().mean((0, 2)), result.mean(TRAINED, ONE_PASS, WITHIN)
+    late, late_within = result.late(), result.late(TRAINED, WITHIN)
     return Evidence(
         measured=float(tau.min()),
         bound=0.151,
@@ -48,9 +49,8 @@ def ranks_alike(scale: Scale) -> Evidence:
         unit=f"{UNIT}, one pass, least of seeds",
         samples=passed(tau >= 0.151),
         note=f"By seed {words(tau)}; layer-causal {words(result.mean(TRAINED, CAUSAL))}. By block "
-        f"{words(by_block)}. Among tokens of one kind {words(result.mean(TRAINED, ONE_PASS, WITHIN))}. "
-        f"Attention with how late a token stands: {words(result.late())}, among tokens of one kind "
-        f"{words(result.late(TRAINED, WITHIN))}.",
+        f"{words(by_block)}. Among tokens of one kind {words(within)}. Attention with how late a "
+        f"token stands: {words(late)}, among tokens of one kind {words(late_within)}.",
     )
 
 
