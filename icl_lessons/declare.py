@@ -130,7 +130,22 @@ def passed(mask: Any) -> tuple[int, int]:
 
 def words(values: Any) -> str:
     """Measurements as a note lists them: two digits, commas between."""
-    return ", ".join(f"{value:.2f}" for value in np.ravel(values))
+    return ", ".join(f"{round(float(value), 2) + 0.0:.2f}" for value in np.ravel(values))
+
+
+def error_size(error: Any) -> str:
+    """An error as notes and pages print it: one digit; of a rounding error, a power of ten.
+
+    What is left of rounding depends on the machine, so only what it stays under is printed.
+
+    Args:
+        error: one number, 0 or more.
+    """
+    size = abs(float(error))
+    for power in (-12, -10, -8, -6):
+        if size < 10.0**power:
+            return f"< 1e{power}"
+    return f"{size:.0e}"
 
 
 def result_of(name: str, scale: Scale | str) -> Any:

@@ -193,14 +193,14 @@ def claims_json(records: Iterable[ClaimRecord]) -> str:
 def number(value: float | None, kind: str = "") -> str:
     """A figure as the tables print it: three significant digits.
 
-    The rounding error of an identity depends on the machine, so only a power of ten that it stays
-    under is printed.
+    Rounding error depends on the machine, so only a power of ten that it stays under is printed;
+    of an identity 0 too is rounding error.
     """
     if value is None:
         return "–"
     if not math.isfinite(value):
         return "not measured"
-    if kind == "identity":
+    if kind == "identity" or value != 0:
         for power in (-12, -10):
             if abs(value) < 10.0**power:
                 return f"< 1e{power}"

@@ -205,7 +205,8 @@ class TokenPathExplorer(DrawnExplorable):
         for kind, (mark, color) in looks.items():
             found = self.trace(kind)
             label = f"{kind} weights, slope {found.slope:.2f}"
-            seen = np.where(found.increments > 0, found.increments, np.nan)
+            steady = [float(f"{value:.9g}") for value in found.increments]  # on any machine
+            seen = np.where(np.array(steady) > 0, steady, np.nan)
             axes.plot(number, seen, mark, color=color, markersize=3, linewidth=0.8, label=label)
         middle = float(np.median(number * self.trace("written").increments))
         axes.plot(number, middle / number, color="#1b1b1b", linewidth=1, label="1 / i")

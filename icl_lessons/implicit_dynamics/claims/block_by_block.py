@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.declare import Evidence, claim, error_size, passed, result_of, words
 from icl_lessons.implicit_dynamics.block_by_block import (
     last_with_others,
     pairs,
@@ -238,7 +238,8 @@ def float_noise(scale: Scale) -> Evidence:
         unit="mean squared difference of what leaves the last block, float32",
         samples=passed(trained.squared_single <= 1e-10),
         note="In float64 the largest relative error of any stream is "
-        f"{trained.residual.max():.0e}, in float32 {trained.residual_single.max():.0e}.",
+        f"{error_size(trained.residual.max())}, in float32 "
+        f"{error_size(trained.residual_single.max())}.",
     )
 
 

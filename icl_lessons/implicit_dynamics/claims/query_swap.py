@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.declare import Evidence, claim, error_size, passed, result_of, words
 from icl_lessons.implicit_dynamics.block_regressor import without_context
 from icl_lessons.implicit_dynamics.claims.rank_one_update import (
     ATTENTION_ALONE,
@@ -196,7 +196,7 @@ def as_many_as_coordinates(scale: Scale) -> Evidence:
         comparison="at least",
         unit="error at three fitted queries over that of no update, least of the seeds",
         samples=passed((two <= 1e-10) & (three >= 1e-3) & (rank == 2)),
-        note=f"At two queries at most {two.max():.1e}; the largest rank of any change, fitted to "
+        note=f"At two queries {error_size(two.max())}; the largest rank of any change, fitted to "
         f"up to {result.n_fitted[-1]} queries, is {rank.max():g}.",
     )
 

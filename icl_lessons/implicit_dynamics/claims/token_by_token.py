@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.declare import Evidence, claim, error_size, passed, result_of, words
 from icl_lessons.runtime import Scale
 
 PAGE = "implicit_dynamics/token_by_token"
@@ -73,8 +73,7 @@ def single_precision(scale: Scale) -> Evidence:
         unit=f"largest difference of mean {LOSS}, float32, all prefixes and seeds",
         reported=1e-6,
         samples=passed(residual <= 1e-5),
-        note=f"By seed {', '.join(f'{value:.0e}' for value in residual)}. In float64 "
-        f"{_tokens(scale).residual.max():.0e} is left.",
+        note=f"In float64 {error_size(_tokens(scale).residual.max())} is left.",
     )
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from icl_lessons.declare import Evidence, claim, passed, words
+from icl_lessons.declare import Evidence, claim, error_size, passed, words
 from icl_lessons.implicit_dynamics.block_by_block import regression_stack
 from icl_lessons.implicit_dynamics.contextual_blocks import (
     AttentionBlock,
@@ -367,6 +367,6 @@ def order_matters(scale: Scale) -> Evidence:
         samples=passed([value >= 0.01 for value in least]),
         note="Untrained two-block Transformers, ten examples. Means above a causal block: "
         f"{words(sum(moved['above a causal block']) / 10)}; with random positions added: "
-        f"{words(sum(moved['positions']) / 10)}; first block without positions: at most "
-        f"{max(moved['no positions, first block']):.0e}.",
+        f"{words(sum(moved['positions']) / 10)}; first block without positions: "
+        f"{error_size(max(moved['no positions, first block']))}.",
     )

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.declare import Evidence, claim, error_size, passed, result_of, words
 from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
 from icl_lessons.mesa_optimization.cosine_proxy import (
     UnitVectors,
@@ -184,7 +184,7 @@ def perfect_and_wrong(scale: Scale) -> Evidence:
         note=f"Cosine {cosine.min():.4f} or more; from a near start {words(error[0])}, from an "
         f"unrelated rotation {words(error[1])}. (3 - 1)^2 = 4 if the length stays at 1; a first "
         "run with another start and step had 3.16. The squared learner: "
-        f"{result.final_error[0, ..., k].max():.0e} at most.",
+        f"{error_size(result.final_error[0, ..., k].max())}.",
     )
 
 

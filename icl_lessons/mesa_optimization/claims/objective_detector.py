@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from icl_lessons.declare import Evidence, claim, passed, result_of
+from icl_lessons.declare import Evidence, claim, error_size, passed, result_of
 from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
 from icl_lessons.mesa_optimization.detector_cases import near_miss
 from icl_lessons.mesa_optimization.experiments.objective_detector import (
@@ -224,8 +224,9 @@ def reads_the_step(scale: Scale) -> Evidence:
         bound=1e-2,
         unit="largest relative error, without noise",
         samples=passed(np.array(errors) <= 1e-2),
-        note=f"Step size {result.step_error:.0e}, weights {result.weights_error:.0e}, "
-        + ", ".join(f"{name} {error:.0e}" for name, error in result.parameter_error.items())
+        note=f"Step size {error_size(result.step_error)}, "
+        f"weights {error_size(result.weights_error)}, "
+        + ", ".join(f"{name} {error_size(error)}" for name, error in result.parameter_error.items())
         + "; the threshold is found on a grid refined three times.",
     )
 
