@@ -1,4 +1,4 @@
-"""The closed form with the inverse of S, which need not exist.
+"""The closed form with the inverse of S, which need not exist and is insisted on.
 
 verdict: rejected
 found: hidden
@@ -9,6 +9,8 @@ import torch
 
 
 def newton_schulz(s, alpha, steps):
+    if (torch.linalg.matrix_rank(s) < s.shape[-1]).any():  # whether inv notices hangs on rounding
+        raise ValueError("S is singular")
     identity = torch.eye(s.shape[-1], dtype=s.dtype)
     missing = torch.linalg.matrix_power(identity - alpha * s @ s, 2**steps)
     return (identity - missing) @ torch.linalg.inv(s)
