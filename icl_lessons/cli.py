@@ -75,7 +75,7 @@ def claims(
     ] = False,
 ) -> None:
     """Check the claims of the literature and print what came out."""
-    from icl_lessons.ledger import claims_json, number, run_claims, store_claims
+    from icl_lessons.ledger import claims_json, measured_figure, number, run_claims, store_claims
 
     if store and (paper or kind or scale != Scale.LESSON):
         raise ValueError("--store keeps all claims at lesson scale; leave the other choices out")
@@ -88,7 +88,7 @@ def claims(
         typer.echo(f"{record.verdict:<16} {record.id} ({record.kind}, {record.seconds:.1f} s)")
         typer.echo(f"    {record.says}")
         typer.echo(
-            f"    measured {number(record.measured)}, {record.comparison} {number(record.bound)}"
+            f"    measured {measured_figure(record)}, {record.comparison} {number(record.bound)}"
             f"{reported} [{record.unit}]"
         )
 

@@ -27,6 +27,7 @@ from icl_lessons.declare import (
     Claim,
     Experiment,
     Verdict,
+    error_size,
 )
 from icl_lessons.runtime import Scale, check_choice, provenance, write_whole
 from icl_lessons.runtime import device as choose_device
@@ -190,23 +191,26 @@ def claims_json(records: Iterable[ClaimRecord]) -> str:
     return json.dumps([_plain(asdict(record)) for record in records], indent=2, ensure_ascii=False)
 
 
-def number(value: float | None, kind: str = "") -> str:
-    """A figure as the tables print it: three significant digits.
-
-    Rounding error depends on the machine, so only a power of ten that it stays under is printed;
-    of an identity 0 too is rounding error.
-    """
+def number(value: float | None) -> str:
+    """A bound, or what a paper reports, as the tables print it: three significant digits."""
     if value is None:
         return "–"
     if not math.isfinite(value):
         return "not measured"
-    if kind == "identity" or value != 0:
-        for power in (-12, -10):
-            if abs(value) < 10.0**power:
-                return f"< 1e{power}"
     if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
         return f"{value:.1e}"
     return f"{float(f'{value:.3g}'):g}"
+
+
+def measured_figure(record: ClaimRecord) -> str:
+    """What was measured, as the tables print it; of a rounding error what it stays under.
+
+    Of an identity 0 too is rounding error.
+    """
+    value = record.measured
+    if abs(value) < 1e-10 and (value != 0 or record.kind == "identity"):
+        return error_size(value)
+    return number(value)
 
 
 def claims_table_html(records: Iterable[ClaimRecord], *, up_to: str = "..") -> str:
@@ -223,7 +227,7 @@ def claims_table_html(records: Iterable[ClaimRecord], *, up_to: str = "..") -> s
         note = f"<small>{html.escape(record.note)}</small>" if record.note else ""
         cells = {
             "Claim": f"<p>{html.escape(record.says)}</p>{note}<small>{link} · {source}</small>",
-            "Measured here": f"{number(record.measured, record.kind)} "
+            "Measured here": f"{html.escape(measured_figure(record))} "
             f"<small>{html.escape(record.unit)}</small>",
             "Held to": f"{sign} {number(record.bound)}",
             "Paper reports": number(record.reported),

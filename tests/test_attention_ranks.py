@@ -43,7 +43,7 @@ from icl_lessons.language_models.update_similarity import (
     attention_scores,
     attention_to,
     attention_while_training,
-    rank_correlation,
+    kendall_rank_correlation,
 )
 from icl_lessons.runtime import Scale, seeded
 
@@ -70,17 +70,19 @@ def counted(first, second):
     *[st.lists(st.integers(0, 4), min_size=m, max_size=m)] * 2)))  # fmt: skip
 def test_kendalls_tau_counts_pairs(rows):
     first, second = (torch.tensor(row, dtype=torch.float64) for row in rows)
-    found = rank_correlation(first, second)
+    found = kendall_rank_correlation(first, second)
     assert_close(found.item(), counted(*rows), atol=1e-12, rtol=0)
-    assert_close(rank_correlation(second, first), found)
-    assert_close(rank_correlation(first, -second), -found)
-    assert_close(rank_correlation(first.exp(), second), found)  # ranks alone count
+    assert_close(kendall_rank_correlation(second, first), found)
+    assert_close(kendall_rank_correlation(first, -second), -found)
+    assert_close(kendall_rank_correlation(first.exp(), second), found)  # ranks alone count
 
 
 def test_the_same_order_the_opposite_and_one_swap():
     order = torch.arange(4.0)
-    assert rank_correlation(order, order) == 1 and rank_correlation(order, -order) == -1
-    assert_close(rank_correlation(order, torch.tensor([0.0, 2.0, 1.0, 3.0])), torch.tensor(4 / 6))
+    assert kendall_rank_correlation(order, order) == 1
+    assert kendall_rank_correlation(order, -order) == -1
+    swapped = torch.tensor([0.0, 2.0, 1.0, 3.0])
+    assert_close(kendall_rank_correlation(order, swapped), torch.tensor(4 / 6))
 
 
 @pytest.fixture(scope="module")
@@ -102,12 +104,11 @@ def test_queries_and_attention_are_the_models_own(cell):
     places = torch.tensor([3, 1])
     assert torch.equal(attention_to(model, prompts.tokens, places), whole[..., places])
     queries, tokens = attention_queries(model, prompts.tokens), prompts.tokens
-    norm = model.blocks[0].attention_norm if hasattr(model.blocks[0], "attention_norm") else None
     assert queries.shape[:4] == (3, model.config.heads, len(tokens), length)
-    if norm is not None:
-        size = model.config.width
-        wide = model.blocks[0].attention.query_key_value(norm(model.embed(tokens)))
-        assert_close(queries[0].permute(1, 2, 0, 3).flatten(2), wide[..., :size])
+    block = model.blocks[0]
+    wide = block.attention.query_key_value(block.norm_attention(model.embedding(tokens)))
+    own = wide[..., : model.config.width]
+    assert_close(queries[0].permute(1, 2, 0, 3).flatten(2), own)
 
 
 @few
@@ -139,7 +140,7 @@ def lesson():
 
 
 def test_one_cell_again_in_another_way(lesson):
-    """By one pass over all examples at once, with a watch, and loops over queries."""
+    """Fine-tuned anew up to each example instead of once, and pairs counted one at a time."""
     study = UpdateSimilarityConfig()
     task, seed = 1, 0
     rate = study.rates[similarity_of_updates(study).chosen(ONE_PASS)[task, seed]]

@@ -1,6 +1,7 @@
 """Declaring and running: verdicts are computed, records are whole, mistakes are told early."""
 
 import dataclasses
+import html
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from icl_lessons.ledger import (
     claims_table_html,
     collect_claims,
     collect_experiments,
+    measured_figure,
     number,
     run_claim,
     run_claims,
@@ -328,33 +330,52 @@ def test_a_choice_that_does_not_exist_lists_what_does(registry, chosen, sentence
 
 
 @pytest.mark.parametrize(
-    "value, kind, text",
+    "value, text",
     [
-        (None, "", "–"),
-        (NAN, "", "not measured"),
-        (INF, "experiment", "not measured"),
-        (0.0, "", "0"),
-        (0.0, "identity", "< 1e-12"),
-        (3.6e-15, "identity", "< 1e-12"),
-        (2e-11, "identity", "< 1e-10"),
-        (0.36, "identity", "0.36"),
-        (0.206234, "experiment", "0.206"),
-        (-1.5, "", "-1.5"),
-        (6.0606, "", "6.06"),
-        (1000.0, "", "1000"),
-        (12345.0, "", "12300"),
-        (99999.0, "", "100000"),
-        (123456.0, "", "1.2e+05"),
-        (0.00012345, "", "1.2e-04"),
-        (0.001, "", "0.001"),
+        (None, "–"),
+        (NAN, "not measured"),
+        (0.0, "0"),
+        (0.206234, "0.206"),
+        (-1.5, "-1.5"),
+        (6.0606, "6.06"),
+        (1000.0, "1000"),
+        (12345.0, "12300"),
+        (99999.0, "100000"),
+        (123456.0, "1.2e+05"),
+        (0.00012345, "1.2e-04"),
+        (0.001, "0.001"),
+        (1e-12, "1.0e-12"),
+        (1e-15, "1.0e-15"),
     ],
 )
-def test_figures_are_printed_to_three_digits(value, kind, text):
-    assert number(value, kind) == text
+def test_figures_are_printed_to_three_digits(value, text):
+    assert number(value) == text
 
 
-def test_the_printed_error_of_an_identity_is_the_same_on_another_machine():
-    assert number(1.1e-15, "identity") == number(8.9e-15, "identity")
+@pytest.mark.parametrize(
+    "kind, value, text",
+    [
+        ("identity", 0.0, "< 1e-12"),
+        ("identity", 1.1e-15, "< 1e-12"),
+        ("identity", 8.9e-15, "< 1e-12"),
+        ("identity", 2e-11, "< 1e-10"),
+        ("identity", 2e-9, "2.0e-09"),
+        ("identity", 0.36, "0.36"),
+        ("identity", NAN, "not measured"),
+        ("experiment", 0.0, "0"),
+        ("experiment", 3e-16, "< 1e-12"),
+        ("experiment", INF, "not measured"),
+        ("dispute", 0.206234, "0.206"),
+    ],
+)
+def test_a_rounding_error_is_printed_alike_on_every_machine_and_its_bound_exactly(
+    registry, kind, value, text
+):
+    declare_claim(measured(value, bound=1e-12), kind=kind)
+    record = run_claims()[0]
+    assert measured_figure(record) == text
+    page = claims_table_html([record])
+    assert f"{html.escape(text)} <small>" in page and ">≤ 1.0e-12<" in page
 
 
 def test_the_table_escapes_what_it_prints_and_links_to_the_chapter(registry):

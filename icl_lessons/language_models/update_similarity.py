@@ -232,7 +232,7 @@ def attention_while_training(
     return torch.einsum("lhms,lhbs->lbm", trained_on, query)
 
 
-def rank_correlation(
+def kendall_rank_correlation(
     first: Float[Tensor, "*places m"], second: Float[Tensor, "*places m"]
 ) -> Float[Tensor, "*places"]:
     """Kendall's tau: pairs in the same order less pairs in the opposite order, of all pairs.

@@ -59,7 +59,7 @@ def test_mathematics_is_there_where_the_source_has_it(open_page, root, path):
 
 def test_search_finds_a_word(open_page):
     page = open_page("search.html?q=gradient+descent").page
-    page.wait_for_selector("#search-results li a")
+    page.wait_for_selector("#search-results .search-summary:has-text('found')")
     titles = page.locator("#search-results li a").all_inner_texts()
     assert any("step" in title or "hypotheses" in title for title in titles), titles
     page.wait_for_selector("#search-results li p.context")

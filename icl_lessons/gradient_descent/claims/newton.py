@@ -6,7 +6,7 @@ import math
 import numpy as np
 import torch
 
-from icl_lessons.declare import Evidence, claim
+from icl_lessons.declare import Evidence, claim, error_size
 from icl_lessons.estimators.newton import IterativeNewton, newton_schulz_inverses
 from icl_lessons.gradient_descent.newton import (
     inverses_by_attention,
@@ -188,7 +188,6 @@ def printed_expansion(scale: Scale) -> Evidence:
         measured=printed,
         bound=1e-10,
         unit=RELATIVE_ERROR,
-        note=f"With alpha^2 in place of 4 alpha^2 the error is below "
-        f"{10.0 ** math.ceil(math.log10(max(derived, 1e-16))):.0e}. No start that is a multiple "
-        "of S gives both printed coefficients.",
+        note=f"With alpha^2 in place of 4 alpha^2 the error is {error_size(derived)}. No start "
+        "that is a multiple of S gives both printed coefficients.",
     )

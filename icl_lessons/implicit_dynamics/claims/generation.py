@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.declare import Evidence, claim, error_size, passed, result_of, words
 from icl_lessons.implicit_dynamics.block_by_block import stack_streams
 from icl_lessons.implicit_dynamics.experiments.generation import GenerationResult
 from icl_lessons.implicit_dynamics.generation import OwnUpdates, Remade, generate
@@ -165,7 +165,7 @@ def same_tokens(scale: Scale) -> Evidence:
         unit="share of generated tokens that are the same, lowest seed",
         reported=1.0,
         samples=passed(result.same >= 1),
-        note=f"Largest relative error of a log probability: {result.residual.max():.0e}. "
+        note=f"Largest relative error of a log probability: {error_size(result.residual.max())}. "
         f"{100 * result.right.mean():.1f} % of the tokens are the right ones.",
     )
 

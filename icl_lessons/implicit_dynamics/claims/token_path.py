@@ -246,7 +246,7 @@ def two_endings(scale: Scale) -> Evidence:
         unit="largest entry of the difference between the two final matrices, least",
         samples=passed([a > 1e-3 for a in apart]),
         note=f"The factorised change has rank {min(ranks)} or more in dense layers of 6 "
-        f"inputs, the additive one rank 1; at the query they differ by {alike:.0e}.",
+        f"inputs, the additive one rank 1; at the query the relative error is {error_size(alike)}.",
     )
 
 

@@ -54,6 +54,19 @@ def ranks_alike(scale: Scale) -> Evidence:
     )
 
 
+def _lead(over: Any, what: str, note: str) -> Evidence:
+    """How far one pass is ahead of a control, ``over`` by seed."""
+    return Evidence(
+        measured=float(over.min()),
+        bound=0.05,
+        partial_bound=0.0,
+        comparison="at least",
+        unit=f"{UNIT}, {what}, least of seeds",
+        samples=passed(over >= 0.05),
+        note=note,
+    )
+
+
 @update_claim(
     DAI,
     "ranks-above-untrained",
@@ -62,15 +75,10 @@ def ranks_alike(scale: Scale) -> Evidence:
 )
 def ranks_above_untrained(scale: Scale) -> Evidence:
     result = _result(scale)
-    over = result.mean() - result.mean(UNTRAINED)
-    return Evidence(
-        measured=float(over.min()),
-        bound=0.05,
-        partial_bound=0.0,
-        comparison="at least",
-        unit=f"{UNIT}, one pass, trained less untrained, least of seeds",
-        samples=passed(over >= 0.05),
-        note="; ".join(f"{model} {words(result.mean(model))}" for model in MODELS) + ".",
+    return _lead(
+        result.mean() - result.mean(UNTRAINED),
+        "one pass, trained less untrained",
+        "; ".join(f"{model} {words(result.mean(model))}" for model in MODELS) + ".",
     )
 
 
@@ -82,15 +90,10 @@ def ranks_above_untrained(scale: Scale) -> Evidence:
 )
 def ranks_by_descent(scale: Scale) -> Evidence:
     result = _result(scale)
-    over = result.mean() - result.mean(TRAINED, NO_DESCENT)
-    return Evidence(
-        measured=float(over.min()),
-        bound=0.05,
-        partial_bound=0.0,
-        comparison="at least",
-        unit=f"{UNIT}, one pass less no fine-tuning, least of seeds",
-        samples=passed(over >= 0.05),
-        note=f"No fine-tuning {words(result.mean(TRAINED, NO_DESCENT, ALL))}, one pass "
+    return _lead(
+        result.mean() - result.mean(TRAINED, NO_DESCENT),
+        "one pass less no fine-tuning",
+        f"No fine-tuning {words(result.mean(TRAINED, NO_DESCENT, ALL))}, one pass "
         f"{words(result.mean())}, one pass on other labels "
         f"{words(result.mean(TRAINED, OTHER_LABELS))}. No label enters the measure, and queries "
         "are not what is fine-tuned.",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad
 
-from icl_lessons.declare import Evidence, claim, passed, result_of, words
+from icl_lessons.declare import Evidence, claim, error_size, passed, result_of, words
 from icl_lessons.language_models.experiments.order_sensitivity import (
     FULL_BATCH,
     OrderSensitivityResult,
@@ -216,8 +216,8 @@ def context_has_an_order(scale: Scale) -> Evidence:
         comparison="at least",
         unit="largest difference that two orders make to a probability, least of the seeds",
         samples=passed((left >= 1e-3) & (right <= 1e-12)),
-        note=f"By seed {words(left)}; after 20 epochs of full-batch descent {right.max():.0e} at "
-        "most, in float64.",
+        note=f"By seed {words(left)}; after 20 epochs of full-batch descent "
+        f"{error_size(right.max())}, in float64.",
     )
 
 

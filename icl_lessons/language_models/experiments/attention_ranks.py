@@ -31,7 +31,7 @@ from icl_lessons.language_models.update_similarity import (
     attention_queries,
     attention_to,
     attention_while_training,
-    rank_correlation,
+    kendall_rank_correlation,
 )
 from icl_lessons.runtime import Scale, check_choice, one_thread
 from icl_lessons.tasks.attribute_prompts import AttributePrompts
@@ -130,7 +130,7 @@ def _both(
     """Rank correlation among all tokens, and the mean of those within each kind."""
     second = second.expand_as(first)
     kinds = [row.unflatten(-1, (-1, KINDS)).mT for row in (first, second)]
-    rows = [rank_correlation(first, second), rank_correlation(*kinds).mean(-1)]
+    rows = [kendall_rank_correlation(first, second), kendall_rank_correlation(*kinds).mean(-1)]
     return torch.stack(rows).mean(-1)
 
 

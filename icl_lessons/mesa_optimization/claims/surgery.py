@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from icl_lessons.declare import Evidence, claim
+from icl_lessons.declare import Evidence, claim, error_size
 from icl_lessons.measures.agreement import RELATIVE_ERROR, relative_error
 from icl_lessons.mesa_optimization.inner_losses import (
     INNER_LOSSES,
@@ -271,7 +271,7 @@ def clipped_cosine(scale: Scale) -> Evidence:
         bound=0.05,
         comparison="at least",
         unit="mean antisymmetric share of the value map's Jacobian, 0 for a loss",
-        note=f"Unclipped, the largest of 500 points is {whole.max():.0e}. Clipping each "
+        note=f"Unclipped, the largest of 500 points is {error_size(whole.max())}. Clipping each "
         "coordinate keeps a loss only where the loss is a sum over coordinates.",
     )
 
